@@ -1,0 +1,183 @@
+//! What goes into a member and what comes out: one closed list of events, one struct of effects.
+//!
+//! [`crate::Node::step`] takes events and returns [`Effects`]; it never waits. The shell performs the effects in the
+//! order the fields are listed, with two exceptions stated there, and feeds the answers back as events.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cetera_mvcc::event::EventRec;
+use cetera_proto::raftpb;
+use cetera_state::{ApplyError, Applied};
+use cetera_storage::wal::WalBatch;
+
+use crate::job::{Job, JobDone};
+use crate::published::Published;
+
+/// Where an answer goes: a front thread and a slot of its own choosing. Opaque to the node.
+#[derive(Copy, Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Ticket {
+    /// Index of the front thread.
+    pub front: u16,
+    /// The front's own number for the waiting call.
+    pub slot: u64,
+}
+
+/// A write on its way into the log.
+#[derive(Clone, Debug)]
+pub struct Proposal {
+    /// Who waits for the outcome.
+    pub ticket: Ticket,
+    /// `InternalRaftRequest.header.ID`, unique over members and restarts (ID-5).
+    pub id: u64,
+    /// The encoded `InternalRaftRequest`.
+    pub request: Bytes,
+}
+
+/// A lease keep-alive (L-5) on its way to the lessor.
+#[derive(Copy, Clone, Debug)]
+pub struct Renewal {
+    /// Who waits.
+    pub ticket: Ticket,
+    /// The lease.
+    pub lease: i64,
+}
+
+/// A question only the lessor can answer.
+#[derive(Copy, Clone, Debug)]
+pub enum LeaseQuestion {
+    /// Time left of one lease; with `keys`, the attached keys too (L-9).
+    TimeToLive {
+        /// The lease.
+        lease: i64,
+        /// Whether attached keys are wanted.
+        keys: bool,
+    },
+    /// All leases by expiry (L-10).
+    Leases,
+}
+
+/// Everything that can happen to a member.
+#[derive(Debug)]
+pub enum Event {
+    /// Writes to order. Bounded by [`crate::limits::UNAPPLIED_BYTES_MAX`]; refused beyond it.
+    Propose(Vec<Proposal>),
+    /// Linearizable reads that want a confirmed read index (KV-8).
+    Read(Vec<Ticket>),
+    /// Keep-alives.
+    Renew(Vec<Renewal>),
+    /// A question for the lessor.
+    Lease(Ticket, LeaseQuestion),
+    /// Messages from other members, already parsed by our own types.
+    Peer(Vec<raftpb::Message>),
+    /// Time has passed. Milliseconds of a clock that never goes back; missed ticks are not replayed.
+    Tick {
+        /// The clock now.
+        now_ms: u64,
+    },
+    /// The write-ahead batch with this number, and all before it, are durable.
+    Persisted(u64),
+    /// A background job ended.
+    Job(JobDone),
+    /// Disk space seen by the shell, in bytes.
+    FreeDisk(u64),
+    /// The shell is going down: refuse new work, fail waiters.
+    Stop,
+}
+
+/// Why the node did not carry a request to an applied outcome.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// E: NoLeader.
+    NoLeader,
+    /// E: LeaderChanged.
+    LeaderChanged,
+    /// E: Timeout. The outcome is unknown.
+    Timeout,
+    /// E: Stopped.
+    Stopped,
+    /// E: TooManyRequests (G-12).
+    TooManyRequests,
+    /// E: NoSpace: the disk reserve is used up.
+    NoSpace,
+    /// `not a primary lessor` (L-8).
+    NotPrimaryLessor,
+}
+
+/// An answer to a ticket.
+#[derive(Debug)]
+pub enum Reply {
+    /// The proposal was applied; the inner result is the same on every member.
+    Applied(Result<Applied, ApplyError>),
+    /// A linearizable read may be served from any view published from now on.
+    Read,
+    /// Keep-alive: remaining seconds granted, 0 if the lease is gone (L-5).
+    Renewed {
+        /// Seconds.
+        ttl: i64,
+    },
+    /// TimeToLive (L-9): `ttl` is -1 and `granted` 0 for an unknown lease.
+    TimeToLive {
+        /// Whole seconds left.
+        ttl: i64,
+        /// Seconds granted.
+        granted: i64,
+        /// Attached keys, if asked.
+        keys: Vec<Bytes>,
+    },
+    /// Lease ids by expiry.
+    Leases(Vec<i64>),
+    /// Not done; see [`Refusal`] for what is known of the outcome.
+    Refused(Refusal),
+}
+
+/// Changes of one apply batch, for the watch hubs. Whole revisions, in order.
+#[derive(Debug)]
+pub struct EventBatch {
+    /// The changes, by revision.
+    pub events: Vec<EventRec>,
+    /// Store revision after the batch.
+    pub revision: i64,
+}
+
+/// A batch for the write-ahead log; answered by [`Event::Persisted`] with its number.
+#[derive(Debug)]
+pub struct WalWrite {
+    /// Consecutive number.
+    pub number: u64,
+    /// What to append.
+    pub batch: WalBatch,
+    /// False when only the commit index moved: no sync is needed then (WAL-5).
+    pub must_sync: bool,
+}
+
+/// What the shell must do after a step.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Appended in order; several may be synced together. Never waited for inside the step.
+    pub wal: Vec<WalWrite>,
+    /// To other members; may leave at once: what had to wait for durability was held back by the node.
+    pub messages: Vec<raftpb::Message>,
+    /// The new applied state. Stored where readers find it BEFORE any event or reply below leaves.
+    pub publish: Option<Arc<Published>>,
+    /// For every watch hub.
+    pub events: Option<Arc<EventBatch>>,
+    /// For the waiting calls.
+    pub replies: Vec<(Ticket, Reply)>,
+    /// Background work; each ends in an [`Event::Job`].
+    pub jobs: Vec<Job>,
+    /// Entries through this index are covered by a durable checkpoint: the log may let go of them.
+    pub release_wal: Option<u64>,
+}
+
+/// The node cannot go on: storage failed or a rule of consensus was broken. Nothing more is acknowledged.
+#[derive(Debug)]
+pub struct Fatal(pub String);
+
+impl std::fmt::Display for Fatal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Fatal {}
