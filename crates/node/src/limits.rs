@@ -1,0 +1,22 @@
+//! The node's bounds, each with its name.
+
+/// Committed and not yet applied entries above which new proposals are refused with TooManyRequests (G-12).
+pub const UNAPPLIED_ENTRIES_MAX: u64 = 5_000;
+/// Bytes of proposals that wait for their outcome at most; beyond it TooManyRequests.
+pub const WAITING_BYTES_MAX: usize = 256 << 20;
+/// Linearizable reads that wait for confirmation at most; beyond it TooManyRequests.
+pub const WAITING_READS_MAX: usize = 1 << 20;
+/// Records a compaction slice looks at between two batches of work.
+pub const COMPACTION_SLICE_RECORDS: usize = 256;
+/// Index entries a rewrite relocates between two batches of work.
+pub const REWRITE_SLICE_RECORDS: usize = 256;
+/// Log bytes applied since the last checkpoint that make the next one due, at least.
+pub const CHECKPOINT_LOG_BYTES_MIN: u64 = 64 << 20;
+/// The same, at most: it bounds the write-ahead log and the replay at a start.
+pub const CHECKPOINT_LOG_BYTES_MAX: u64 = 512 << 20;
+/// Leases revoked in one append at most.
+pub const EXPIRIES_PER_APPEND_MAX: usize = 4_096;
+/// How long a proposal may be under way before its lease may be proposed for revocation again, in milliseconds.
+pub const REVOKE_RETRY_MS: u64 = 7_000;
+/// A read confirmation that did not come is asked for again after this many milliseconds (KV-8).
+pub const READ_RETRY_MS: u64 = 500;

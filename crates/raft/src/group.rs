@@ -1,0 +1,476 @@
+//! The group: proposals, messages and time in; readies out.
+
+use bytes::Bytes;
+use cetera_proto::raftpb;
+use prost::Message as _;
+use raft::{RawNode, StateRole, eraftpb};
+
+use crate::convert;
+use crate::log::MemoryLog;
+use crate::outbox::Outbox;
+use crate::rng::Rng;
+
+/// Largest append message in bytes.
+pub const MESSAGE_BYTES_MAX: u64 = 1 << 20;
+/// Append messages under way to one follower.
+pub const INFLIGHT_MESSAGES_MAX: usize = 512;
+/// Proposed and not yet committed bytes above which proposals are dropped.
+pub const UNCOMMITTED_BYTES_MAX: u64 = 256 << 20;
+/// Bytes of committed entries handed out in one ready.
+pub const COMMITTED_BYTES_PER_READY_MAX: u64 = 16 << 20;
+
+/// What a member must know to take part.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Member id, not 0.
+    pub id: u64,
+    /// Ticks without a leader before an election; also the check-quorum window.
+    pub election_ticks: usize,
+    /// Ticks between heartbeats.
+    pub heartbeat_ticks: usize,
+    /// Ask before disturbing a leader (thesis 9.6).
+    pub pre_vote: bool,
+    /// Seed of the election timeouts.
+    pub seed: u64,
+}
+
+/// What a member finds on its disk: the group continues from here.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    /// Term, vote and commit index last saved.
+    pub hard_state: raftpb::HardState,
+    /// Members as of `applied`.
+    pub conf_state: raftpb::ConfState,
+    /// Index up to which the state machine has applied already.
+    pub applied: u64,
+    /// Index and term of the entry before `entries[0]`; (0, 0) for a log that begins at 1.
+    pub before: (u64, u64),
+    /// The durable log after `before`, contiguous.
+    pub entries: Vec<Entry>,
+}
+
+/// What an entry holds.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum EntryKind {
+    /// An `InternalRaftRequest`, or nothing (the first entry of a term).
+    Normal,
+    /// A `raftpb.ConfChange`.
+    ConfChange,
+    /// A `raftpb.ConfChangeV2`; etcd proposes none, but the type exists on the wire.
+    ConfChangeV2,
+}
+
+impl EntryKind {
+    /// From `raftpb.EntryType`'s number.
+    pub fn from_wire(number: i32) -> Option<Self> {
+        match number {
+            0 => Some(Self::Normal),
+            1 => Some(Self::ConfChange),
+            2 => Some(Self::ConfChangeV2),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn parses(self, data: &[u8]) -> bool {
+        match self {
+            Self::Normal => true,
+            Self::ConfChange => raftpb::ConfChange::decode(data).is_ok(),
+            Self::ConfChangeV2 => raftpb::ConfChangeV2::decode(data).is_ok(),
+        }
+    }
+}
+
+/// A log entry.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Position, from 1.
+    pub index: u64,
+    /// Term it was proposed in.
+    pub term: u64,
+    /// What `data` holds.
+    pub kind: EntryKind,
+    /// The payload.
+    pub data: Bytes,
+}
+
+impl Entry {
+    /// As etcd's message.
+    pub fn to_wire(&self) -> raftpb::Entry {
+        raftpb::Entry { r#type: self.kind as i32, term: self.term, index: self.index, data: self.data.clone() }
+    }
+
+    /// From etcd's message; `None` for an unknown entry type.
+    pub fn from_wire(entry: raftpb::Entry) -> Option<Self> {
+        let kind = EntryKind::from_wire(entry.r#type)?;
+        Some(Self { index: entry.index, term: entry.term, kind, data: entry.data })
+    }
+}
+
+/// A confirmed read: the state applied at `index` or later answers every read asked under `context`.
+#[derive(Clone, Debug)]
+pub struct ReadState {
+    /// Commit index at the confirmation.
+    pub index: u64,
+    /// What the reader passed to [`Group::read_index`].
+    pub context: Bytes,
+}
+
+/// Part a member plays.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum Role {
+    /// Follows, or knows no leader.
+    Follower,
+    /// Asks whether an election would be won.
+    PreCandidate,
+    /// Asks for votes.
+    Candidate,
+    /// Orders proposals.
+    Leader,
+}
+
+/// What must be done now. Entries and hard state go to the log first; `committed` is already durable on a quorum
+/// (and here), `messages` may leave at once.
+#[derive(Debug, Default)]
+pub struct Ready {
+    /// To be passed to [`Group::persisted`] when entries and hard state are durable; 0 if nothing has to be.
+    pub number: u64,
+    /// Term, vote and commit index, if they changed.
+    pub hard_state: Option<raftpb::HardState>,
+    /// To append; an entry replaces what stands at its index, and everything after it.
+    pub entries: Vec<Entry>,
+    /// Whether a sync must follow (false if only the commit index moved).
+    pub must_sync: bool,
+    /// For other members.
+    pub messages: Vec<raftpb::Message>,
+    /// To apply, in order.
+    pub committed: Vec<Entry>,
+    /// Reads confirmed.
+    pub reads: Vec<ReadState>,
+    /// A snapshot to install, with its metadata.
+    pub snapshot: Option<raftpb::SnapshotMetadata>,
+}
+
+/// A proposal that did not enter the log.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum ProposeError {
+    /// No leader is known, leadership moves, or too much is uncommitted.
+    Dropped,
+}
+
+/// What became of a proposed membership change.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum ConfProposal {
+    /// In the log, or on its way to the leader.
+    Accepted,
+    /// Another change is under way; the library logged an empty entry instead, so the waiter must be failed.
+    Refused,
+}
+
+/// One member's view of one consensus group.
+pub struct Group {
+    raw: RawNode<MemoryLog>,
+    outbox: Outbox,
+    rng: Rng,
+    config: Config,
+    /// Term and role the election timeout was drawn for.
+    drawn_for: (u64, StateRole),
+    /// Number of the newest ready whose durability is awaited, and of the newest known durable.
+    issued: u64,
+    persisted: u64,
+    released: Vec<raftpb::Message>,
+}
+
+impl Group {
+    /// Continues from what was recovered.
+    ///
+    /// # Errors
+    /// The library's text if the configuration is impossible (id 0, election not above heartbeat).
+    pub fn new(config: Config, recovered: Recovered) -> Result<Self, String> {
+        let log = MemoryLog::new(
+            convert::hard_state_in(&recovered.hard_state),
+            convert::conf_state_in(&recovered.conf_state),
+            recovered.before,
+            recovered.entries.into_iter().map(convert::entry_in).collect(),
+        );
+        let settings = raft::Config {
+            id: config.id,
+            election_tick: config.election_ticks,
+            heartbeat_tick: config.heartbeat_ticks,
+            applied: recovered.applied,
+            max_size_per_msg: MESSAGE_BYTES_MAX,
+            max_inflight_msgs: INFLIGHT_MESSAGES_MAX,
+            check_quorum: true,
+            pre_vote: config.pre_vote,
+            read_only_option: raft::ReadOnlyOption::Safe,
+            batch_append: true,
+            max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
+            max_committed_size_per_ready: COMMITTED_BYTES_PER_READY_MAX,
+            ..Default::default()
+        };
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let raw = RawNode::new(&settings, log, &logger).map_err(|error| error.to_string())?;
+        let mut group = Self {
+            raw,
+            outbox: Outbox::default(),
+            rng: Rng::new(config.seed),
+            drawn_for: (u64::MAX, StateRole::Follower),
+            config,
+            issued: 0,
+            persisted: 0,
+            released: Vec::new(),
+        };
+        group.draw_election_timeout();
+        Ok(group)
+    }
+
+    /// One tick of logical time.
+    pub fn tick(&mut self) {
+        if !self.may_campaign() && self.would_campaign() {
+            return;
+        }
+        self.raw.tick();
+        self.draw_election_timeout();
+    }
+
+    /// Starts an election now, unless this member leads, is no voter, or has log entries that are not durable yet.
+    pub fn campaign(&mut self) {
+        if self.may_campaign() && self.raw.raft.promotable() {
+            // An error means the library ignored it; there is nothing to undo.
+            let _ = self.raw.campaign();
+            self.draw_election_timeout();
+        }
+    }
+
+    /// Proposes a batch of requests as one message.
+    ///
+    /// # Errors
+    /// [`ProposeError::Dropped`]: none of them entered the log, and none will.
+    pub fn propose(&mut self, requests: impl IntoIterator<Item = Bytes>) -> Result<(), ProposeError> {
+        let entries = requests.into_iter().map(|data| eraftpb::Entry { data, ..Default::default() }).collect();
+        self.step_proposal(entries)
+    }
+
+    /// Proposes a membership change, in etcd's encoding.
+    ///
+    /// # Errors
+    /// As [`Group::propose`].
+    pub fn propose_conf_change(&mut self, change: &raftpb::ConfChange) -> Result<ConfProposal, ProposeError> {
+        let entry = eraftpb::Entry {
+            entry_type: eraftpb::EntryType::EntryConfChange,
+            data: change.encode_to_vec().into(),
+            ..Default::default()
+        };
+        self.step_proposal(vec![entry])?;
+        let refused = self.role() == Role::Leader
+            && self
+                .raw
+                .raft
+                .raft_log
+                .unstable_entries()
+                .last()
+                .is_some_and(|entry| entry.entry_type == eraftpb::EntryType::EntryNormal);
+        Ok(if refused { ConfProposal::Refused } else { ConfProposal::Accepted })
+    }
+
+    /// Takes a message of another member. Messages of unknown kind, or with entries that do not parse, are dropped.
+    pub fn step(&mut self, message: raftpb::Message) {
+        if let Some(message) = convert::message_in(message) {
+            // The library's errors here mean "not from a member of this group" or "proposal dropped": the sender
+            // learns by time-out, as it would from a lost message.
+            let _ = self.raw.step(message);
+            self.draw_election_timeout();
+        }
+    }
+
+    /// Asks for a read index; answered by a [`ReadState`] with the same context, or never (leader change, nothing
+    /// committed in this term yet): the caller asks again.
+    pub fn read_index(&mut self, context: Bytes) {
+        self.raw.read_index(context.into());
+    }
+
+    /// Whether [`Group::ready`] would return something.
+    pub fn has_ready(&self) -> bool {
+        !self.released.is_empty() || self.raw.has_ready()
+    }
+
+    /// What is to be done now; `None` if nothing is.
+    pub fn ready(&mut self) -> Option<Ready> {
+        if !self.has_ready() {
+            return None;
+        }
+        let mut ready = Ready { messages: std::mem::take(&mut self.released), ..Ready::default() };
+        if !self.raw.has_ready() {
+            return Some(ready);
+        }
+        let mut theirs = self.raw.ready();
+        let number = theirs.number();
+        ready.hard_state = theirs.hs().map(convert::hard_state_out);
+        ready.must_sync = theirs.must_sync();
+        if theirs.must_sync() && theirs.hs().is_some() {
+            self.outbox.vote_changes(number);
+        }
+        ready.entries = theirs.entries().iter().map(convert::entry_out).collect();
+        ready.committed = theirs.take_committed_entries().iter().map(convert::entry_out).collect();
+        ready.reads = theirs
+            .take_read_states()
+            .into_iter()
+            .map(|read| ReadState { index: read.index, context: read.request_ctx.into() })
+            .collect();
+        if !theirs.snapshot().is_empty() {
+            let metadata = theirs.snapshot().get_metadata();
+            ready.snapshot = Some(raftpb::SnapshotMetadata {
+                index: metadata.index,
+                term: metadata.term,
+                conf_state: Some(convert::conf_state_out(metadata.get_conf_state())),
+            });
+        }
+        ready.messages.extend(theirs.take_messages().iter().map(convert::message_out));
+        let held = theirs.take_persisted_messages().iter().map(convert::message_out).collect();
+        ready.messages.extend(self.outbox.push(number, held));
+        self.raw.mut_store().append(theirs.entries());
+        self.raw.advance_append_async(theirs);
+        if ready.must_sync || !ready.entries.is_empty() {
+            self.issued = number;
+            ready.number = number;
+        } else if self.issued == self.persisted {
+            // Nothing of this ready, nor of any before it, waits for the disk.
+            self.persisted = number;
+            self.issued = number;
+            self.mark_persisted(number);
+        }
+        Some(ready)
+    }
+
+    /// The ready of this number, and all before it, are durable.
+    pub fn persisted(&mut self, number: u64) {
+        assert!(number <= self.issued, "ready {number} was never issued (newest {})", self.issued);
+        if number > self.persisted {
+            self.persisted = number;
+            self.mark_persisted(number);
+        }
+    }
+
+    /// The state machine has applied through `index`; the log in memory may shrink to its bounds.
+    pub fn applied(&mut self, index: u64) {
+        if index > self.raw.raft.raft_log.applied() {
+            self.raw.advance_apply_to(index);
+        }
+        let through = index.min(self.raw.raft.raft_log.persisted);
+        self.raw.mut_store().trim(through);
+    }
+
+    /// Applies a committed membership change and returns the members after it.
+    ///
+    /// # Errors
+    /// The library's text if the change is impossible; the log then differs from every other member's: stop.
+    pub fn apply_conf_change(&mut self, change: &raftpb::ConfChange) -> Result<raftpb::ConfState, String> {
+        let state = match convert::conf_change_in(change) {
+            Some(change) => self.raw.apply_conf_change(&change).map_err(|error| error.to_string())?,
+            None => self.raw.raft.prs().conf().to_conf_state(),
+        };
+        let out = convert::conf_state_out(&state);
+        self.raw.mut_store().set_conf_state(state);
+        Ok(out)
+    }
+
+    /// Tells the members of the group as they are now.
+    pub fn conf_state(&self) -> raftpb::ConfState {
+        convert::conf_state_out(&self.raw.raft.prs().conf().to_conf_state())
+    }
+
+    /// Hands leadership to `member` (R-4, M-7).
+    pub fn transfer_leader(&mut self, member: u64) {
+        self.raw.transfer_leader(member);
+    }
+
+    /// Current term.
+    pub fn term(&self) -> u64 {
+        self.raw.raft.term
+    }
+
+    /// Leader's id, 0 if none is known.
+    pub fn leader(&self) -> u64 {
+        self.raw.raft.leader_id
+    }
+
+    /// Commit index known here.
+    pub fn committed(&self) -> u64 {
+        self.raw.raft.raft_log.committed
+    }
+
+    /// Index of the last entry of the log.
+    pub fn last_index(&self) -> u64 {
+        self.raw.raft.raft_log.last_index()
+    }
+
+    /// Part played now.
+    pub fn role(&self) -> Role {
+        match self.raw.raft.state {
+            StateRole::Follower => Role::Follower,
+            StateRole::PreCandidate => Role::PreCandidate,
+            StateRole::Candidate => Role::Candidate,
+            StateRole::Leader => Role::Leader,
+        }
+    }
+
+    /// Whether an entry of the current term is committed: only then does the library answer reads.
+    pub fn committed_in_term(&self) -> bool {
+        self.raw.raft.commit_to_current_term()
+    }
+
+    /// Whether this member is the only voter.
+    pub fn is_sole_voter(&self) -> bool {
+        self.raw.raft.prs().is_singleton() && self.raw.raft.promotable()
+    }
+
+    /// A follower whose connection to the leader was reset stops trusting it at once: the next tick asks for
+    /// pre-votes, and this member grants them.
+    pub fn leader_connection_lost(&mut self) {
+        if self.role() == Role::Follower {
+            let timeout = self.raw.raft.randomized_election_timeout();
+            self.raw.raft.election_elapsed = timeout.max(self.config.election_ticks);
+        }
+    }
+
+    fn step_proposal(&mut self, entries: Vec<eraftpb::Entry>) -> Result<(), ProposeError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let message = eraftpb::Message {
+            msg_type: eraftpb::MessageType::MsgPropose,
+            from: self.config.id,
+            entries: entries.into(),
+            ..Default::default()
+        };
+        self.raw.step(message).map_err(|_| ProposeError::Dropped)
+    }
+
+    fn mark_persisted(&mut self, number: u64) {
+        self.raw.on_persist_ready(number);
+        self.released.extend(self.outbox.persisted(number));
+    }
+
+    /// A sole voter wins its election inside one call, and the library then insists that its log is durable. Others
+    /// reach leadership only by votes that followed durable requests; for them the same wait costs nothing.
+    fn may_campaign(&self) -> bool {
+        let log = &self.raw.raft.raft_log;
+        log.last_index() == log.persisted && self.issued == self.persisted
+    }
+
+    fn would_campaign(&self) -> bool {
+        let raft = &self.raw.raft;
+        raft.state != StateRole::Leader
+            && raft.promotable()
+            && raft.election_elapsed + 1 >= raft.randomized_election_timeout()
+    }
+
+    fn draw_election_timeout(&mut self) {
+        let now = (self.raw.raft.term, self.raw.raft.state);
+        if now != self.drawn_for {
+            self.drawn_for = now;
+            let ticks = self.config.election_ticks;
+            let drawn = self.rng.within(ticks, 2 * ticks);
+            self.raw.raft.set_randomized_election_timeout(drawn);
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Messages that wait for the disk, and the rule of what may leave when.
+//!
+//! A message that claims something of the log (an append response, a vote request, a vote) may leave only when every
+//! ready up to the one it came with is durable: sent earlier, a crash could make it a lie. A message that claims
+//! nothing but the sender's term (heartbeat response, pre-vote request, read-index traffic, a forwarded proposal) may
+//! leave as soon as the last change of term or vote is durable, so that liveness and reads never stand behind the sync
+//! of a large batch.
+
+use std::collections::VecDeque;
+
+use cetera_proto::raftpb::{Message, MessageType};
+
+/// Held-back messages by the ready they came with.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    held: VecDeque<(u64, Vec<Message>)>,
+    /// Number of the last ready that changed term or vote.
+    vote_changed_in: u64,
+    /// All readies up to this one are durable.
+    persisted: u64,
+}
+
+impl Outbox {
+    /// Notes that ready `number` carries a new term or vote.
+    pub(crate) fn vote_changes(&mut self, number: u64) {
+        self.vote_changed_in = number;
+    }
+
+    /// Takes the messages of ready `number`; returns those that may leave now.
+    pub(crate) fn push(&mut self, number: u64, messages: Vec<Message>) -> Vec<Message> {
+        let term_is_durable = self.vote_changed_in <= self.persisted;
+        let (now, later): (Vec<_>, Vec<_>) =
+            messages.into_iter().partition(|message| term_is_durable && claims_nothing(message));
+        if !later.is_empty() {
+            self.held.push_back((number, later));
+        }
+        now
+    }
+
+    /// Ready `number` and all before it are durable; returns what may leave now.
+    pub(crate) fn persisted(&mut self, number: u64) -> Vec<Message> {
+        self.persisted = self.persisted.max(number);
+        let mut free = Vec::new();
+        while self.held.front().is_some_and(|(held, _)| *held <= self.persisted) {
+            let (_, messages) = self.held.pop_front().expect("front was there");
+            free.extend(messages);
+        }
+        if self.vote_changed_in <= self.persisted {
+            for (_, messages) in &mut self.held {
+                free.extend(messages.extract_if(.., |message| claims_nothing(message)));
+            }
+        }
+        free
+    }
+}
+
+fn claims_nothing(message: &Message) -> bool {
+    matches!(
+        message.r#type(),
+        MessageType::MsgHeartbeatResp
+            | MessageType::MsgPreVote
+            | MessageType::MsgReadIndex
+            | MessageType::MsgReadIndexResp
+            | MessageType::MsgProp
+    )
+}
