@@ -2,4 +2,5 @@
 //! directory. No protobuf, no consensus, no threads: callers decide what is written and when it is synced.
 
 pub mod revision;
+pub mod revlog;
 pub mod vfs;
