@@ -3,7 +3,9 @@
 //! The two agree on field numbers but not on membership changes (contract 0.7) nor on a few fields of the library's
 //! own, which stay at their defaults here and never travel.
 
+use bytes::Bytes;
 use cetera_proto::raftpb;
+use prost::Message as _;
 use raft::eraftpb;
 
 use crate::group::{Entry, EntryKind};
@@ -37,31 +39,34 @@ pub(crate) fn conf_state_out(state: &eraftpb::ConfState) -> raftpb::ConfState {
     }
 }
 
+/// An entry for the library. It parses the membership changes among proposals and refuses etcd's numbers for them, so it
+/// is shown a rendering it understands, and etcd's bytes ride along in `context`, which never travels.
 pub(crate) fn entry_in(entry: Entry) -> eraftpb::Entry {
-    eraftpb::Entry {
-        entry_type: match entry.kind {
-            EntryKind::Normal => eraftpb::EntryType::EntryNormal,
-            EntryKind::ConfChange => eraftpb::EntryType::EntryConfChange,
-            EntryKind::ConfChangeV2 => eraftpb::EntryType::EntryConfChangeV2,
-        },
-        term: entry.term,
-        index: entry.index,
-        data: entry.data,
-        ..Default::default()
-    }
+    let (entry_type, data, context) = match entry.kind {
+        EntryKind::Normal => (eraftpb::EntryType::EntryNormal, entry.data, Bytes::new()),
+        EntryKind::ConfChange => {
+            let shown = raftpb::ConfChange::decode(&entry.data[..]).map(|change| raftpb::ConfChange {
+                r#type: match conf_change_in(&change) {
+                    Some(known) => known.change_type as i32,
+                    None => eraftpb::ConfChangeType::AddNode as i32,
+                },
+                ..change
+            });
+            let shown = shown.unwrap_or_default().encode_to_vec().into();
+            (eraftpb::EntryType::EntryConfChange, shown, entry.data)
+        }
+        EntryKind::ConfChangeV2 => (eraftpb::EntryType::EntryConfChangeV2, Bytes::new(), entry.data),
+    };
+    eraftpb::Entry { entry_type, term: entry.term, index: entry.index, data, context, ..Default::default() }
 }
 
 pub(crate) fn entry_out(entry: &eraftpb::Entry) -> Entry {
-    Entry {
-        index: entry.index,
-        term: entry.term,
-        kind: match entry.entry_type {
-            eraftpb::EntryType::EntryNormal => EntryKind::Normal,
-            eraftpb::EntryType::EntryConfChange => EntryKind::ConfChange,
-            eraftpb::EntryType::EntryConfChangeV2 => EntryKind::ConfChangeV2,
-        },
-        data: entry.data.clone(),
-    }
+    let (kind, data) = match entry.entry_type {
+        eraftpb::EntryType::EntryNormal => (EntryKind::Normal, entry.data.clone()),
+        eraftpb::EntryType::EntryConfChange => (EntryKind::ConfChange, entry.context.clone()),
+        eraftpb::EntryType::EntryConfChangeV2 => (EntryKind::ConfChangeV2, entry.context.clone()),
+    };
+    Entry { index: entry.index, term: entry.term, kind, data }
 }
 
 /// The library's message type for etcd's, or `None` for the kinds that only etcd's own storage threads speak.

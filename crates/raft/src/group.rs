@@ -255,12 +255,9 @@ impl Group {
     /// # Errors
     /// As [`Group::propose`].
     pub fn propose_conf_change(&mut self, change: &raftpb::ConfChange) -> Result<ConfProposal, ProposeError> {
-        let entry = eraftpb::Entry {
-            entry_type: eraftpb::EntryType::EntryConfChange,
-            data: change.encode_to_vec().into(),
-            ..Default::default()
-        };
-        self.step_proposal(vec![entry])?;
+        let data = change.encode_to_vec().into();
+        let entry = Entry { index: 0, term: 0, kind: EntryKind::ConfChange, data };
+        self.step_proposal(vec![convert::entry_in(entry)])?;
         let refused = self.role() == Role::Leader
             && self
                 .raw

@@ -1,0 +1,263 @@
+//! Groups of one and three members in one thread: elections, replication, what leaves before the disk has answered.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use cetera_proto::raftpb::{self, MessageType};
+use cetera_raft::{Config, Entry, EntryKind, Group, Ready, Recovered, Role};
+
+/// A member with a disk that answers when the test says so.
+struct Member {
+    group: Group,
+    /// Readies that wait for the disk, oldest first.
+    unsynced: VecDeque<u64>,
+    /// What a restart would find.
+    durable: Recovered,
+    pending: VecDeque<(u64, Vec<Entry>, Option<raftpb::HardState>)>,
+    applied: Vec<(u64, Bytes)>,
+    reads: Vec<Bytes>,
+}
+
+impl Member {
+    fn new(id: u64, recovered: Recovered) -> Self {
+        let config = Config { id, election_ticks: 10, heartbeat_ticks: 1, pre_vote: true, seed: id };
+        let group = Group::new(config, recovered.clone()).unwrap();
+        Self {
+            group,
+            unsynced: VecDeque::new(),
+            durable: recovered,
+            pending: VecDeque::new(),
+            applied: Vec::new(),
+            reads: Vec::new(),
+        }
+    }
+
+    fn restart(&self, id: u64) -> Self {
+        let mut member = Self::new(id, Recovered { applied: 0, ..self.durable.clone() });
+        member.durable = self.durable.clone();
+        member
+    }
+
+    fn drain(&mut self) -> Vec<raftpb::Message> {
+        let mut messages = Vec::new();
+        while let Some(ready) = self.group.ready() {
+            messages.extend(self.carry_out(ready));
+        }
+        messages
+    }
+
+    fn carry_out(&mut self, ready: Ready) -> Vec<raftpb::Message> {
+        if ready.number != 0 {
+            self.unsynced.push_back(ready.number);
+            self.pending.push_back((ready.number, ready.entries, ready.hard_state));
+        }
+        for entry in ready.committed {
+            if entry.kind == EntryKind::Normal && !entry.data.is_empty() {
+                self.applied.push((entry.index, entry.data));
+            }
+            self.group.applied(entry.index);
+        }
+        self.reads.extend(ready.reads.into_iter().map(|read| read.context));
+        ready.messages
+    }
+
+    /// The disk answers for everything written so far.
+    fn sync(&mut self) {
+        for (_, entries, hard_state) in self.pending.drain(..) {
+            for entry in entries {
+                self.durable.entries.retain(|kept| kept.index < entry.index);
+                self.durable.entries.push(entry);
+            }
+            if let Some(hard_state) = hard_state {
+                self.durable.hard_state = hard_state;
+            }
+        }
+        if let Some(number) = self.unsynced.drain(..).last() {
+            self.group.persisted(number);
+        }
+    }
+}
+
+fn voters(ids: &[u64]) -> Recovered {
+    Recovered { conf_state: raftpb::ConfState { voters: ids.to_vec(), ..Default::default() }, ..Default::default() }
+}
+
+struct Cluster(Vec<Member>);
+
+impl Cluster {
+    fn new() -> Self {
+        Self((1..=3).map(|id| Member::new(id, voters(&[1, 2, 3]))).collect())
+    }
+
+    /// Delivers messages and syncs disks until nothing moves; `cut` members neither send nor receive.
+    fn settle(&mut self, cut: &[u64]) {
+        for _ in 0..1_000 {
+            let mut moved = false;
+            for at in 0..self.0.len() {
+                self.0[at].sync();
+                for message in self.0[at].drain() {
+                    moved = true;
+                    let (from, to) = (message.from, message.to);
+                    if !cut.contains(&from) && !cut.contains(&to) {
+                        self.0[to as usize - 1].group.step(message);
+                    }
+                }
+                moved |= self.0[at].group.has_ready() || !self.0[at].unsynced.is_empty();
+            }
+            if !moved {
+                return;
+            }
+        }
+        panic!("the cluster does not come to rest");
+    }
+
+    fn leader(&self, cut: &[u64]) -> Option<usize> {
+        (0..3).find(|at| !cut.contains(&(*at as u64 + 1)) && self.0[*at].group.role() == Role::Leader)
+    }
+
+    fn elect(&mut self, cut: &[u64]) -> usize {
+        for _ in 0..200 {
+            for member in &mut self.0 {
+                member.group.tick();
+            }
+            self.settle(cut);
+            if let Some(leader) = self.leader(cut) {
+                return leader;
+            }
+        }
+        panic!("no leader after 200 ticks");
+    }
+}
+
+#[test]
+fn a_sole_voter_commits_only_what_its_disk_has() {
+    let mut member = Member::new(1, voters(&[1]));
+    member.group.campaign();
+    assert!(member.drain().is_empty());
+    assert!(!member.group.committed_in_term(), "the first entry of the term is not durable yet");
+    member.sync();
+    member.drain();
+    assert!(member.group.committed_in_term());
+
+    member.group.propose([Bytes::from_static(b"a"), Bytes::from_static(b"b")]).unwrap();
+    member.drain();
+    assert!(member.applied.is_empty(), "applied before the disk answered");
+    member.sync();
+    member.drain();
+    assert_eq!(member.applied, [(2, Bytes::from_static(b"a")), (3, Bytes::from_static(b"b"))]);
+}
+
+#[test]
+fn a_sole_voter_waits_for_its_disk_before_it_campaigns() {
+    let mut member = Member::new(1, voters(&[1]));
+    member.group.campaign();
+    member.drain();
+    member.sync();
+    member.drain();
+    member.group.propose([Bytes::from_static(b"a")]).unwrap();
+    member.drain();
+    let restarted = member.restart(1);
+    assert_eq!(restarted.group.last_index(), 1, "the unsynced entry is gone");
+    let mut restarted = restarted;
+    for _ in 0..50 {
+        restarted.group.tick();
+        restarted.drain();
+    }
+    restarted.sync();
+    restarted.drain();
+    assert_eq!(restarted.group.role(), Role::Leader);
+}
+
+#[test]
+fn three_members_replicate_and_survive_the_leader() {
+    let mut cluster = Cluster::new();
+    let leader = cluster.elect(&[]);
+    cluster.0[leader].group.propose([Bytes::from_static(b"one")]).unwrap();
+    cluster.settle(&[]);
+    for member in &cluster.0 {
+        assert_eq!(member.applied.len(), 1);
+    }
+    let cut = [leader as u64 + 1];
+    cluster.0[leader].group.propose([Bytes::from_static(b"lost")]).unwrap();
+    let next = cluster.elect(&cut);
+    assert_ne!(next, leader);
+    cluster.0[next].group.propose([Bytes::from_static(b"two")]).unwrap();
+    cluster.settle(&cut);
+    cluster.elect(&[]);
+    for _ in 0..20 {
+        for member in &mut cluster.0 {
+            member.group.tick();
+        }
+        cluster.settle(&[]);
+    }
+    for member in &cluster.0 {
+        let data: Vec<&[u8]> = member.applied.iter().map(|(_, data)| &data[..]).collect();
+        assert_eq!(data, [&b"one"[..], b"two"]);
+    }
+}
+
+#[test]
+fn a_vote_and_an_append_response_wait_for_the_disk_but_a_heartbeat_response_does_not() {
+    let mut cluster = Cluster::new();
+    let leader = cluster.elect(&[]);
+    let follower = (leader + 1) % 3;
+    cluster.0[leader].group.propose([Bytes::from_static(b"x")]).unwrap();
+    cluster.0[leader].group.tick();
+    let messages = cluster.0[leader].drain();
+    for message in messages.into_iter().filter(|message| message.to == follower as u64 + 1) {
+        cluster.0[follower].group.step(message);
+    }
+    let early: Vec<MessageType> = cluster.0[follower].drain().iter().map(raftpb::Message::r#type).collect();
+    assert!(early.contains(&MessageType::MsgHeartbeatResp), "{early:?}");
+    assert!(!early.contains(&MessageType::MsgAppResp), "{early:?}");
+    cluster.0[follower].sync();
+    let late: Vec<MessageType> = cluster.0[follower].drain().iter().map(raftpb::Message::r#type).collect();
+    assert!(late.contains(&MessageType::MsgAppResp), "{late:?}");
+}
+
+#[test]
+fn a_read_is_confirmed_by_a_round_and_dropped_without_a_leader() {
+    let mut cluster = Cluster::new();
+    let leader = cluster.elect(&[]);
+    let follower = (leader + 1) % 3;
+    cluster.0[leader].group.read_index(Bytes::from_static(b"r1"));
+    cluster.0[follower].group.read_index(Bytes::from_static(b"r2"));
+    cluster.settle(&[]);
+    assert_eq!(cluster.0[leader].reads, [Bytes::from_static(b"r1")]);
+    assert_eq!(cluster.0[follower].reads, [Bytes::from_static(b"r2")]);
+    let mut alone = Member::new(1, voters(&[1, 2, 3]));
+    alone.group.read_index(Bytes::from_static(b"r3"));
+    alone.drain();
+    assert!(alone.reads.is_empty());
+}
+
+#[test]
+fn a_second_membership_change_is_refused_while_one_is_pending() {
+    use cetera_raft::ConfProposal;
+    let mut cluster = Cluster::new();
+    let leader = cluster.elect(&[]);
+    let mut add = raftpb::ConfChange { node_id: 4, ..Default::default() };
+    add.set_type(raftpb::ConfChangeType::ConfChangeAddLearnerNode);
+    let group = &mut cluster.0[leader].group;
+    assert_eq!(group.propose_conf_change(&add), Ok(ConfProposal::Accepted));
+    assert_eq!(group.propose_conf_change(&add), Ok(ConfProposal::Refused));
+    let state = group.apply_conf_change(&add).unwrap();
+    assert_eq!(state.learners, [4]);
+    let mut update = add.clone();
+    update.set_type(raftpb::ConfChangeType::ConfChangeUpdateNode);
+    assert_eq!(group.apply_conf_change(&update).unwrap(), state, "an update changes no vote");
+}
+
+#[test]
+fn hostile_messages_are_dropped() {
+    let mut member = Member::new(1, voters(&[1, 2, 3]));
+    let garbage = raftpb::Entry { r#type: 1, data: Bytes::from_static(b"\xff\xff\xff"), ..Default::default() };
+    let mut message = raftpb::Message { from: 2, to: 1, term: 1, entries: vec![garbage], ..Default::default() };
+    message.set_type(MessageType::MsgProp);
+    member.group.step(message.clone());
+    message.r#type = 77;
+    member.group.step(message.clone());
+    message.set_type(MessageType::MsgStorageAppend);
+    member.group.step(message);
+    assert!(member.drain().is_empty());
+}
