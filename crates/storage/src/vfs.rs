@@ -4,7 +4,12 @@
 //! before that may be lost, kept or torn by a power failure, in any order. `RealVfs` is the machine's disk,
 //! `MemoryVfs` one that can crash and fail on purpose.
 
+pub mod memory;
+pub mod real;
+
 use std::{io, path::Path, sync::Arc};
+
+pub use self::{memory::MemoryVfs, real::RealVfs};
 
 /// A directory tree of files. All paths are absolute or relative to one root chosen by the caller.
 pub trait Vfs: Send + Sync + 'static {
