@@ -31,7 +31,8 @@ mod rewrite;
 mod segment;
 mod sync;
 mod table;
-
+#[cfg(test)]
+mod tests;
 
 use std::{
     path::{Path, PathBuf},
@@ -47,7 +48,7 @@ pub use self::{
     reader::LogReader,
     record::{Location, RECORD_HEADER, Record},
     relocation::{Moved, Relocation},
-    rewrite::{REWRITE_MAX_INPUT_BYTES, REWRITE_MAX_SEGMENTS, RewriteDone, RewritePlan},
+    rewrite::{IsLive, REWRITE_MAX_INPUT_BYTES, REWRITE_MAX_SEGMENTS, RewriteDone, RewritePlan},
     sync::SyncJob,
 };
 use self::{

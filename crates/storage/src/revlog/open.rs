@@ -16,7 +16,7 @@ use crate::vfs::Vfs;
 
 pub(crate) fn create(vfs: Arc<dyn Vfs>, dir: &Path, options: RevLogOptions) -> Result<RevLog, LogError> {
     let dir_name = dir.display().to_string();
-    vfs.create_dir_all(dir).map_err(LogError::io(&dir_name, "create directory"))?;
+    make_dir(&*vfs, dir)?;
     let names = vfs.list(dir).map_err(LogError::io(&dir_name, "list"))?;
     if let Some(file) = names.into_iter().find(|name| segment::parse_name(name).is_some()) {
         return Err(LogError::NotEmpty { file });
@@ -72,7 +72,7 @@ fn remove_unnamed(vfs: &dyn Vfs, dir: &Path, manifest: &LogManifest) -> Result<V
     let names = match vfs.list(dir) {
         Ok(names) => names,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            vfs.create_dir_all(dir).map_err(LogError::io(&dir_name, "create directory"))?;
+            make_dir(vfs, dir)?;
             Vec::new()
         }
         Err(error) => return Err(LogError::io(&dir_name, "list")(error)),
@@ -87,4 +87,14 @@ fn remove_unnamed(vfs: &dyn Vfs, dir: &Path, manifest: &LogManifest) -> Result<V
         vfs.sync_dir(dir).map_err(LogError::io(&dir_name, "sync directory"))?;
     }
     Ok(unnamed)
+}
+
+/// Creates the log's directory and makes its name durable: a checkpoint will rely on what is in it.
+fn make_dir(vfs: &dyn Vfs, dir: &Path) -> Result<(), LogError> {
+    let name = dir.display().to_string();
+    vfs.create_dir_all(dir).map_err(LogError::io(&name, "create directory"))?;
+    match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => vfs.sync_dir(parent).map_err(LogError::io(&name, "sync the directory above")),
+        None => Ok(()),
+    }
 }

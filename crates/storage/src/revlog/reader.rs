@@ -3,7 +3,7 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use super::{
-    LogError, Location, Record,
+    Location, LogError, Record,
     segment::{SEGMENT_HEADER, Segment},
     table::Table,
 };

@@ -31,7 +31,7 @@ use std::{
 };
 
 use super::{
-    LogError, LogManifest, Location, Moved, Relocation, RevLog,
+    Location, LogError, LogManifest, Moved, Relocation, RevLog,
     pending::SparseCursor,
     record,
     relocation::Moves,
@@ -68,6 +68,9 @@ pub(crate) struct RetiredSegment {
     /// The index may still point into it.
     relocating: bool,
 }
+
+/// Says whether the record with this revision, tombstone mark, payload and location is still needed.
+pub type IsLive<'a> = dyn FnMut(Revision, bool, &[u8], Location) -> bool + 'a;
 
 /// A rewrite that was decided on. Dropping it gives it up.
 pub struct RewritePlan {
@@ -252,10 +255,7 @@ impl RewritePlan {
     /// Copies the records `is_live` says yes to into new segments and makes them durable. Every record is read,
     /// checked and asked about, once, in revision order: the counts that led to the plan are a hint, the callback
     /// decides. Blocks on the disk. On an error the new files are removed and the log is as it was.
-    pub fn run(
-        self,
-        is_live: &mut dyn FnMut(Revision, bool, &[u8], Location) -> bool,
-    ) -> Result<RewriteDone, LogError> {
+    pub fn run(self, is_live: &mut IsLive<'_>) -> Result<RewriteDone, LogError> {
         let mut output = Output::new(&self);
         for old in &self.segments {
             let end = old.end();

@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{
-    LogError, Location, Record, SegmentInfo,
+    Location, LogError, Record, SegmentInfo,
     record::{self, Parsed, RECORD_HEADER},
 };
 use crate::{
