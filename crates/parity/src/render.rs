@@ -140,6 +140,21 @@ pub fn indent(text: &str) -> String {
     text.lines().map(|line| format!("  {line}\n")).collect()
 }
 
+/// Writes a line that stands more than three times in a row once, with the number.
+pub fn collapse(text: &str) -> String {
+    const SHOWN: usize = 3;
+    let mut result = String::new();
+    let lines: Vec<_> = text.lines().collect();
+    for run in lines.chunk_by(|a, b| a == b) {
+        if run.len() > SHOWN {
+            result.push_str(&format!("{} ({} times)\n", run[0], run.len()));
+        } else {
+            result.extend(run.iter().map(|line| format!("{line}\n")));
+        }
+    }
+    result
+}
+
 /// `put KEY..` or `delete KEY..`, with the previous value on a second line.
 pub fn event(event: &mvccpb::Event) -> String {
     let kind = match event.r#type {
@@ -190,6 +205,12 @@ pub fn watch(response: &pb::WatchResponse) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_runs_are_counted() {
+        assert_eq!(collapse("a\na\na\nb\n"), "a\na\na\nb\n");
+        assert_eq!(collapse("a\n b\n b\n b\n b\nc\n"), "a\n b (4 times)\nc\n");
+    }
 
     #[test]
     fn headers() {

@@ -230,18 +230,27 @@ pub fn txn(line: &Line, names: &Names) -> Result<pb::TxnRequest, String> {
     for section in &line.children {
         let lines = &section.children;
         match section.name() {
-            "if" => {
-                request.compare = lines
-                    .iter()
-                    .map(|l| compare(l, names))
-                    .collect::<Result<_, _>>()?
-            }
+            "if" => request.compare = compares(lines, names)?,
             "then" => request.success = ops(lines, names)?,
             "else" => request.failure = ops(lines, names)?,
             other => return Err(format!("a txn has no section {other}")),
         }
     }
     Ok(request)
+}
+
+/// The compares; `repeat N COMPARE` works as for operations.
+fn compares(lines: &[Line], names: &Names) -> Result<Vec<pb::Compare>, String> {
+    let mut result = Vec::new();
+    for line in lines {
+        match repeated(line)? {
+            Some(copies) => result.extend(compares(&copies, names)?),
+            None => {
+                result.push(compare(line, names).map_err(|e| format!("line {}: {e}", line.number))?)
+            }
+        }
+    }
+    Ok(result)
 }
 
 /// The operations; `repeat N OP` writes one operation N times with `{i}` replaced.

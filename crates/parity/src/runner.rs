@@ -1,6 +1,7 @@
 //! Runs many scripts, a few at a time, and tells how each ended.
 
 use crate::diff;
+use crate::render;
 use crate::script::Script;
 use crate::session::Session;
 use crate::transport::Launcher;
@@ -134,7 +135,8 @@ async fn play(launcher: &dyn Launcher, script: &Script) -> Result<Vec<String>, S
         let mut output = String::new();
         for line in &block.commands {
             let text = session.run(line).await;
-            output.push_str(&text.map_err(|error| format!("line {}: {error}", line.number))?);
+            let text = text.map_err(|error| format!("line {}: {error}", line.number))?;
+            output.push_str(&render::collapse(&text));
         }
         outputs.push(output);
     }

@@ -157,6 +157,7 @@ impl Session {
             .call::<pb::AlarmResponse>(path, request.encode_to_vec())
             .await?;
         self.show(result, |r| {
+            let own = own.or(r.header.map(|h| h.member_id));
             let mut text = simple("alarm", r.header.as_ref());
             for alarm in &r.alarms {
                 let member = if Some(alarm.member_id) == own {
