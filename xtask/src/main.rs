@@ -1,1 +1,62 @@
-fn main() {}
+//! Every chore of the project: `cargo xtask help`.
+
+mod check;
+mod shell;
+mod test;
+
+use std::process::ExitCode;
+
+use shell::Result;
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  check                 formatting, lints, and that the pure crates stay pure
+  test [--all]          check, every test, recorded scripts, a short crash run, the Go clients;
+                        --all: an error if any of it cannot run here
+  parity [ARGS]         recorded scripts against a server (ARGS go to cetera-parity; default: check our server)
+  crash --rounds N      kill -9 under load, N times, and look at what came back
+  seeds --count N       crash seeds in memory
+  bench --peer PATH     side by side with another etcd-compatible server
+  gate [--gib N]        the store under N GiB of live data
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (command, rest) = match args.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("help", &[][..]),
+    };
+    let result = match command {
+        "check" => check::run(),
+        "test" => test::run(rest),
+        "parity" => parity(rest),
+        "crash" => bench("crash", rest),
+        "bench" => bench("compare", rest),
+        "gate" => bench("gate", rest),
+        "seeds" => shell::cargo(&["run", "--release", "--quiet", "-p", "cetera-sim", "--bin", "seeds", "--"], rest),
+        "help" | "--help" | "-h" => {
+            shell::say(HELP);
+            Ok(())
+        }
+        other => Err(format!("unknown command {other:?}; try `cargo xtask help`")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            shell::say(&format!("xtask: {error}\n"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parity(rest: &[String]) -> Result {
+    let default = ["check".to_owned(), "--server".to_owned(), shell::server()?];
+    let args = if rest.is_empty() { &default[..] } else { rest };
+    shell::cargo(&["run", "--release", "--quiet", "-p", "cetera-parity", "--"], args)
+}
+
+fn bench(program: &str, rest: &[String]) -> Result {
+    shell::server()?;
+    shell::cargo(&["run", "--release", "--quiet", "-p", "cetera-bench", "--bin", program, "--"], rest)
+}

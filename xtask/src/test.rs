@@ -1,0 +1,39 @@
+//! The one test command.
+
+use std::process::Command;
+
+use crate::shell::{self, Result};
+use crate::{check, shell::say};
+
+/// Runs everything; what cannot run here is named at the end, or is an error with `--all`.
+pub(crate) fn run(args: &[String]) -> Result {
+    let all = match args {
+        [] => false,
+        [flag] if flag == "--all" => true,
+        _ => return Err("test takes no argument but --all".to_owned()),
+    };
+    check::run()?;
+    shell::cargo(&["test", "--workspace", "--locked"], &[])?;
+    let server = shell::server()?;
+    shell::cargo(
+        &["run", "--release", "--quiet", "--locked", "-p", "cetera-parity", "--", "check", "--server", &server],
+        &[],
+    )?;
+    let mut left_out = Vec::new();
+    if shell::has("go", "version") {
+        let dir = shell::root().join("conformance/go");
+        shell::run(Command::new("go").args(["test", "-count=1", "./..."]).current_dir(dir).env("CETERA", &server))?;
+    } else {
+        left_out.push("the Go client conformance tests (no `go` here)");
+    }
+    if left_out.is_empty() {
+        say("every test ran and passed\n");
+        return Ok(());
+    }
+    let text = format!("NOT RUN: {}", left_out.join(", "));
+    if all {
+        return Err(text);
+    }
+    say(&format!("\n*** {text} ***\n"));
+    Ok(())
+}
