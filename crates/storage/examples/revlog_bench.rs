@@ -131,7 +131,6 @@ fn main() {
     }
     report("rewrite with syncs, per record kept", kept.max(1), start);
     let after = log.disk_bytes();
-    drop(report);
     writeln!(out, "disk {} MB -> {} MB; install and unlink {installing:?} in all", before >> 20, after >> 20)
         .expect("stdout");
 }

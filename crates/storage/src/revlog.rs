@@ -257,17 +257,15 @@ impl RevLog {
     }
 
     /// The record at `location` is no longer needed. Its segment shrinks on paper; the bytes stay readable until a
-    /// rewrite drops them. No effect on a segment that a rewrite replaced: there the record counts at its new
-    /// location (see [`Relocation`]).
+    /// rewrite drops them. No effect on what counts where a rewrite replaced the segment: there the record
+    /// counts at its new location (see [`Relocation`]).
     pub fn release(&mut self, location: Location) {
         let bytes = location.record_bytes();
         if !self.pending.is_empty()
             && let Some(chunk) = self.pending.chunk_of(location)
         {
             chunk.live = chunk.live.checked_sub(bytes).expect("released more than is pending");
-        } else if let Some(segment) = self.table.get(location.segment)
-            && !segment.is_retired()
-        {
+        } else if let Some(segment) = self.table.get(location.segment) {
             segment.release(bytes);
         }
     }

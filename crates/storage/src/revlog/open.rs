@@ -82,10 +82,7 @@ fn remove_unnamed(vfs: &dyn Vfs, dir: &Path, manifest: &LogManifest) -> Result<V
     for name in &unnamed {
         vfs.remove(&dir.join(name)).map_err(LogError::io(name, "remove"))?;
     }
-    if !unnamed.is_empty() {
-        // A removed name that came back after a power failure would stand in the way of a new file of that id.
-        vfs.sync_dir(dir).map_err(LogError::io(&dir_name, "sync directory"))?;
-    }
+    // Not synced: a name that comes back after a power failure is removed again by the next open.
     Ok(unnamed)
 }
 

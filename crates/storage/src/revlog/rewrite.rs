@@ -128,7 +128,6 @@ impl RevLog {
         segments.splice(range, done.new.drain(..));
         self.generation += 1;
         for segment in done.old.drain(..) {
-            segment.retire();
             self.retired.push(RetiredSegment { segment, generation: self.generation, relocating: true });
         }
         self.relocating = true;

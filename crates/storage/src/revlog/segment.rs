@@ -4,11 +4,12 @@
 //! cache), so whatever lies below a loaded `end` never changes. Bytes beyond it are never looked at.
 
 use std::{
+    io::ErrorKind,
     ops::ControlFlow,
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -53,8 +54,6 @@ pub(crate) struct Segment {
     synced: AtomicU64,
     /// Bytes of records not released. Written by the writer only.
     live: AtomicU64,
-    /// Replaced by a rewrite: still readable by location, no longer part of the history.
-    retired: AtomicBool,
     tail: Mutex<Tail>,
 }
 
@@ -107,7 +106,6 @@ impl Segment {
             end: AtomicU64::new(growth.end),
             synced: AtomicU64::new(0),
             live: AtomicU64::new(growth.live),
-            retired: AtomicBool::new(false),
             tail: Mutex::new(Tail { last: growth.last, known_from: SEGMENT_HEADER, sparse: growth.sparse }),
         }
     }
@@ -123,7 +121,7 @@ impl Segment {
         let name = file_name(info.id);
         let file = match vfs.open(&dir.join(&name)) {
             Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Err(LogError::Missing { file: name });
             }
             Err(error) => return Err(LogError::io(&name, "open")(error)),
@@ -140,7 +138,13 @@ impl Segment {
         if let Some(segment_bytes) = active {
             file.set_len(info.bytes).map_err(LogError::io(&name, "cut"))?;
             length = segment_bytes.max(info.bytes);
-            file.allocate(length).map_err(LogError::io(&name, "allocate"))?;
+            match file.allocate(length) {
+                Ok(()) => {}
+                // A full disk must not keep a member from starting: the segment counts as full, and the next record,
+                // in a segment of its own, meets the full disk at its flush.
+                Err(error) if error.kind() == ErrorKind::StorageFull => length = info.bytes,
+                Err(error) => return Err(LogError::io(&name, "allocate")(error)),
+            }
         }
         let tail = Tail { last: info.last, known_from: info.bytes, sparse: Vec::new() };
         Ok(Segment {
@@ -153,7 +157,6 @@ impl Segment {
             // The cut of the active segment is not on the disk, its records are.
             synced: AtomicU64::new(info.bytes),
             live: AtomicU64::new(info.live_bytes),
-            retired: AtomicBool::new(false),
             tail: Mutex::new(tail),
         })
     }
@@ -189,14 +192,6 @@ impl Segment {
         let live = self.live();
         debug_assert!(live >= bytes, "{}: {bytes} bytes released, {live} live", self.name);
         self.live.store(live.saturating_sub(bytes), Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_retired(&self) -> bool {
-        self.retired.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn retire(&self) {
-        self.retired.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn synced(&self) -> u64 {

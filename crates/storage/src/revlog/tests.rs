@@ -162,6 +162,45 @@ fn records_larger_than_a_segment_or_a_walk_window_get_room() {
 }
 
 #[test]
+fn a_scan_starts_close_to_its_first_record() {
+    let (vfs, mut log) = memory_log(100 << 10);
+    let mut rng = Rng::new(4);
+    let mut history = History::new();
+    let check = |log: &RevLog, history: &History| {
+        for (revision, (_, location)) in history {
+            let segment = log.table.get(location.segment).unwrap();
+            let offset = u64::from(location.offset);
+            for start in [segment.seek(*revision).unwrap(), segment.seek_offset(offset).unwrap()] {
+                assert!(
+                    start <= offset && offset - start < segment::SPARSE_INTERVAL + 1020,
+                    "{start} for {location:?}"
+                );
+            }
+        }
+    };
+    for _ in 0..10 {
+        fill(&mut log, &mut rng, &mut history, 70, 1000);
+        log.flush().unwrap();
+        check(&log, &history);
+    }
+    let manifest = log.manifest();
+    let mut log = RevLog::open(Arc::new(vfs), &dir(), options(100 << 10), &manifest).unwrap();
+    fill(&mut log, &mut rng, &mut history, 150, 1000);
+    log.flush().unwrap();
+    check(&log, &history);
+    for (_, location) in history.values() {
+        log.release(*location);
+    }
+    let plan = log.plan_rewrite(u64::MAX).unwrap();
+    let relocation = log.install_rewrite(plan.run(&mut |_, _, _, _| true).unwrap());
+    assert!(log.manifest().segments.iter().any(|segment| !manifest.names(segment.id)));
+    for moved in relocation.slice(0, usize::MAX) {
+        history.get_mut(&moved.revision).unwrap().1 = moved.new;
+    }
+    check(&log, &history);
+}
+
+#[test]
 fn a_long_burst_flushes_itself() {
     let (_, mut log) = memory_log(SEGMENT_BYTES);
     let payload = vec![7; 1 << 20];
@@ -265,6 +304,7 @@ fn released_records_leave_the_count_and_recounting_finds_the_same() {
 fn a_location_of_nowhere_is_an_error() {
     let (_, mut log) = memory_log(2 << 10);
     let here = log.append(Revision::new(2, 0), false, &[b"abc"]);
+    log.append(Revision::new(2, 1), false, &[b"another"]);
     let read = |log: &RevLog, location| log.read(location, |_| ()).unwrap_err();
     let wrong = Location { segment: here.segment + 1, ..here };
     assert!(matches!(read(&log, wrong), LogError::UnknownSegment { .. }));
@@ -272,6 +312,7 @@ fn a_location_of_nowhere_is_an_error() {
     for wrong in [
         Location { offset: here.offset + 1, ..here },
         Location { len: here.len - 1, ..here },
+        Location { len: here.len + 1, ..here },
         Location { len: u32::MAX, ..here },
         Location { offset: 0, len: 5, ..here },
     ] {

@@ -50,6 +50,24 @@ fn every_flipped_byte_is_found_by_read_scan_verify_scrub_and_rewrite() {
 }
 
 #[test]
+fn a_whole_record_in_a_place_it_does_not_belong_is_found_by_a_scan() {
+    let (vfs, mut log) = memory_log(1 << 10);
+    let locations: Vec<Location> =
+        (2..5).map(|main| log.append(Revision::new(main, 0), false, &[b"same size"])).collect();
+    log.flush().unwrap();
+    let file = vfs.open(&dir().join(segment::file_name(0))).unwrap();
+    let mut record = vec![0; locations[0].record_bytes() as usize];
+    file.read_at(&mut record, locations[0].offset.into()).unwrap();
+    file.write_at(&[&record], locations[1].offset.into()).unwrap();
+    let expected = (segment::file_name(0), u64::from(locations[1].offset));
+    assert_eq!(damage(log.reader().verify(u64::MAX).unwrap_err()), expected);
+    let manifest = log.manifest();
+    let log = RevLog::open(Arc::new(vfs), &dir(), options(1 << 10), &manifest).unwrap();
+    let scan = log.reader().scan(Revision::new(3, 0), &mut |_, _| ControlFlow::Continue(()));
+    assert_eq!(damage(scan.unwrap_err()), expected);
+}
+
+#[test]
 fn verify_reads_the_newest_bytes_only() {
     let (vfs, log, history) = small_log();
     let (_, first) = history.values().next().unwrap();

@@ -27,6 +27,25 @@ fn a_full_disk_keeps_records_pending_until_there_is_room() {
 }
 
 #[test]
+fn a_log_opens_on_a_full_disk() {
+    let (vfs, mut log) = memory_log(4 << 10);
+    let mut rng = Rng::new(10);
+    let mut history = History::new();
+    fill(&mut log, &mut rng, &mut history, 100, 100);
+    log.flush().unwrap();
+    let manifest = log.manifest();
+    drop(log);
+    vfs.set_capacity(manifest.segments.iter().map(|segment| segment.bytes).sum());
+    let mut log = RevLog::open(Arc::new(vfs.clone()), &dir(), options(4 << 10), &manifest).unwrap();
+    check_scans(&log.reader(), &history);
+    fill(&mut log, &mut rng, &mut history, 10, 100);
+    assert!(log.flush().unwrap_err().is_no_space());
+    vfs.set_capacity(1 << 20);
+    log.flush().unwrap();
+    check_scans(&log.reader(), &history);
+}
+
+#[test]
 fn a_failed_write_can_be_repeated() {
     let (vfs, mut log) = memory_log(2 << 10);
     let mut rng = Rng::new(6);
