@@ -3,6 +3,10 @@
 //! Everything that touches a socket, a thread, a clock or the environment is here; what a member does with an event is
 //! `cetera-node`'s.
 
+pub mod clock;
 pub mod config;
 pub mod flags;
+pub mod front;
 pub mod log;
+pub mod metrics;
+pub mod seam;

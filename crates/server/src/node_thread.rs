@@ -1,0 +1,436 @@
+//! The shell around the node: the thread that steps it, the thread that syncs its log, the threads that do its jobs.
+//!
+//! The node thread sleeps until an event or a tick is due, takes everything that waits as one batch, steps the node and
+//! carries out the effects in their stated order. Log writes go to the log thread, which appends all it finds and
+//! syncs once, so that load makes the batch; when nothing else waits and this member is the only voter, the node thread
+//! syncs itself and saves two wake-ups.
+//!
+//! Order that matters: the picture is stored before any reply or event is posted. A write that the disk had no room for
+//! is refused before it is proposed, because what is in the group's log cannot be taken back.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use cetera_mvcc::View;
+use cetera_node::event::{Effects, Event, Refusal, Reply, Ticket, WalWrite};
+use cetera_node::job::{Job, JobDone};
+use cetera_node::{Fatal, Node, Published};
+use cetera_storage::vfs::Vfs;
+use cetera_storage::wal::{Wal, WalError};
+
+use crate::clock;
+use crate::log;
+use crate::metrics::METRICS;
+use crate::seam::{Mail, Status};
+
+/// Where a front thread gets its mail.
+pub trait MailBox: Send + Sync {
+    /// Takes all of `mail` and wakes the thread. One lock, one wake.
+    fn post(&self, mail: &mut Vec<Mail>);
+}
+
+/// A question over the whole store, answered on a background thread.
+pub type Work = Box<dyn FnOnce(&View) -> Result<Vec<Bytes>, Status> + Send>;
+
+/// The front number of calls that this process makes to itself.
+pub const OWN_FRONT: u16 = u16::MAX;
+
+/// How fronts and services reach the node. Cheap to clone.
+#[derive(Clone)]
+pub struct NodeHandle(Arc<Shared>);
+
+struct Shared {
+    inbox: Mutex<Inbox>,
+    wake: Condvar,
+    published: Mutex<Arc<Published>>,
+    changed: Condvar,
+    work: mpsc::Sender<(Ticket, Work)>,
+    own: Mutex<Vec<(u64, mpsc::Sender<Reply>)>>,
+    own_slots: AtomicU64,
+}
+
+#[derive(Default)]
+struct Inbox {
+    events: Vec<Event>,
+    boxes: Vec<(u16, Arc<dyn MailBox>)>,
+    stopping: bool,
+}
+
+impl NodeHandle {
+    /// Queues an event for the node. Never blocks for longer than a push under a lock.
+    pub fn send(&self, event: Event) {
+        let mut inbox = lock(&self.0.inbox);
+        inbox.events.push(event);
+        drop(inbox);
+        self.0.wake.notify_one();
+    }
+
+    /// The picture published last. Take it once per batch of calls.
+    pub fn published(&self) -> Arc<Published> {
+        lock(&self.0.published).clone()
+    }
+
+    /// Registers the mailbox of front thread `front`; from now on it also gets every batch of changes.
+    pub fn register(&self, front: u16, mailbox: Arc<dyn MailBox>) {
+        lock(&self.0.inbox).boxes.push((front, mailbox));
+    }
+
+    /// Runs `work` on a background thread over the picture of then; answered by [`Mail::Work`].
+    pub fn run_job(&self, ticket: Ticket, work: Work) {
+        // A failed send means the process is going down; the caller's connection goes with it.
+        let _ = self.0.work.send((ticket, work));
+    }
+
+    /// Asks and waits for the answer, on a thread that may block. `make` is given the ticket to put into the event.
+    pub fn ask(&self, make: impl FnOnce(Ticket) -> Event, timeout: Duration) -> Option<Reply> {
+        let slot = self.0.own_slots.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = mpsc::channel();
+        lock(&self.0.own).push((slot, sender));
+        self.send(make(Ticket { front: OWN_FRONT, slot }));
+        let reply = receiver.recv_timeout(timeout).ok();
+        lock(&self.0.own).retain(|(waiting, _)| *waiting != slot);
+        reply
+    }
+
+    /// Waits until the node publishes a new picture, or for `at_most`.
+    pub fn wait_for_change(&self, at_most: Duration) {
+        let published = lock(&self.0.published);
+        // Woken early or late makes no difference: the caller looks again.
+        drop(self.0.changed.wait_timeout(published, at_most));
+    }
+
+    /// Ends the node thread after what is queued now; waiters are told `etcdserver: server stopped`.
+    pub fn stop(&self) {
+        let mut inbox = lock(&self.0.inbox);
+        inbox.events.push(Event::Stop);
+        inbox.stopping = true;
+        drop(inbox);
+        self.0.wake.notify_one();
+    }
+}
+
+/// Threads of a running node.
+pub struct NodeThreads {
+    node: thread::JoinHandle<Result<(), Fatal>>,
+}
+
+impl NodeThreads {
+    /// Waits for the end of the node thread. Err if the node had to stop.
+    pub fn join(self) -> Result<(), Fatal> {
+        match self.node.join() {
+            Ok(result) => result,
+            Err(_) => Err(Fatal("the node thread panicked".into())),
+        }
+    }
+
+    /// Whether the node thread has ended.
+    pub fn is_finished(&self) -> bool {
+        self.node.is_finished()
+    }
+}
+
+/// What the node thread needs besides the node.
+pub struct NodeShell {
+    /// The write-ahead log, recovered.
+    pub wal: Wal,
+    /// File system of the jobs.
+    pub vfs: Arc<dyn Vfs>,
+    /// Directory of the checkpoints.
+    pub checkpoints: PathBuf,
+    /// Milliseconds between ticks.
+    pub tick_ms: u64,
+    /// Whether this member may sync its log itself: groups of one voter only.
+    pub sync_inline: bool,
+}
+
+/// Starts the threads of a node.
+///
+/// # Errors
+/// A thread could not be started.
+pub fn spawn(node: Node, shell: NodeShell) -> std::io::Result<(NodeHandle, NodeThreads)> {
+    let (work, work_queue) = mpsc::channel();
+    let handle = NodeHandle(Arc::new(Shared {
+        inbox: Mutex::default(),
+        wake: Condvar::new(),
+        published: Mutex::new(node.published()),
+        changed: Condvar::new(),
+        work,
+        own: Mutex::default(),
+        own_slots: AtomicU64::new(1),
+    }));
+    let (jobs, job_queue) = mpsc::channel::<Job>();
+    let (vfs, checkpoints, of_jobs) = (shell.vfs, shell.checkpoints, handle.clone());
+    thread::Builder::new().name("cetera-jobs".into()).spawn(move || {
+        for job in job_queue {
+            let done = job.run(&vfs, &checkpoints);
+            if let JobDone::Failed { what, error } = &done {
+                log::warning!("background work failed", "work" = *what, "error" = error);
+            }
+            of_jobs.send(Event::Job(done));
+        }
+    })?;
+    let of_work = handle.clone();
+    thread::Builder::new().name("cetera-work".into()).spawn(move || {
+        for (ticket, work) in work_queue {
+            let answer = work(&of_work.published().view);
+            of_work.post(vec![(ticket, Mail::Work(ticket, answer))]);
+        }
+    })?;
+    let wal_log = Arc::new(Log {
+        wal: Mutex::new(shell.wal),
+        queue: Mutex::default(),
+        wake: Condvar::new(),
+    });
+    let (log_of_thread, of_log) = (wal_log.clone(), handle.clone());
+    thread::Builder::new().name("cetera-log".into()).spawn(move || log_of_thread.run(&of_log))?;
+    let runner = Runner {
+        node,
+        handle: handle.clone(),
+        log: wal_log,
+        jobs,
+        tick: Duration::from_millis(shell.tick_ms),
+        sync_inline: shell.sync_inline,
+    };
+    let node = thread::Builder::new().name("cetera-node".into()).spawn(move || runner.run())?;
+    Ok((handle, NodeThreads { node }))
+}
+
+impl NodeHandle {
+    /// Posts mail, grouped by front.
+    fn post(&self, mail: Vec<(Ticket, Mail)>) {
+        let boxes = lock(&self.0.inbox).boxes.clone();
+        post(self, &boxes, mail);
+    }
+}
+
+fn post(handle: &NodeHandle, boxes: &[(u16, Arc<dyn MailBox>)], mail: Vec<(Ticket, Mail)>) {
+    let mut by_front: Vec<Vec<Mail>> = boxes.iter().map(|_| Vec::new()).collect();
+    for (ticket, mail) in mail {
+        if ticket.front == OWN_FRONT {
+            if let Mail::Reply(ticket, reply) = mail {
+                let own = lock(&handle.0.own);
+                if let Some((_, sender)) = own.iter().find(|(slot, _)| *slot == ticket.slot) {
+                    // The asker may have given up.
+                    let _ = sender.send(reply);
+                }
+            }
+        } else if let Some(at) = boxes.iter().position(|(front, _)| *front == ticket.front) {
+            by_front[at].push(mail);
+        }
+    }
+    for ((_, mailbox), mut mail) in boxes.iter().zip(by_front) {
+        if !mail.is_empty() {
+            mailbox.post(&mut mail);
+        }
+    }
+}
+
+struct Runner {
+    node: Node,
+    handle: NodeHandle,
+    log: Arc<Log>,
+    jobs: mpsc::Sender<Job>,
+    tick: Duration,
+    sync_inline: bool,
+}
+
+impl Runner {
+    fn run(mut self) -> Result<(), Fatal> {
+        let mut events = Vec::new();
+        let mut boxes = Vec::new();
+        let mut next_tick = Instant::now();
+        let mut more = false;
+        loop {
+            let stopping = self.wait(&mut events, &mut boxes, next_tick, more);
+            let now = Instant::now();
+            if now >= next_tick {
+                next_tick = now + self.tick;
+                events.push(Event::Tick { now_ms: clock::now_ms() });
+            }
+            self.make_room(&mut events, &boxes);
+            let stepped = self.node.step(&mut events).and_then(|effects| {
+                more = effects.more;
+                self.carry_out(effects, &boxes, &mut events)
+            });
+            if let Err(fatal) = stepped {
+                log::error!("the member stopped", "error" = fatal.0);
+                return Err(fatal);
+            }
+            if stopping && events.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Fills `events` with all that waits; sleeps until something does, a tick is due, or there are slices to do.
+    fn wait(
+        &self,
+        events: &mut Vec<Event>,
+        boxes: &mut Vec<(u16, Arc<dyn MailBox>)>,
+        next_tick: Instant,
+        more: bool,
+    ) -> bool {
+        let shared = &self.handle.0;
+        let mut inbox = lock(&shared.inbox);
+        while events.is_empty() && inbox.events.is_empty() && !more {
+            let now = Instant::now();
+            if now >= next_tick {
+                break;
+            }
+            inbox = shared.wake.wait_timeout(inbox, next_tick - now).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        events.append(&mut inbox.events);
+        if boxes.len() != inbox.boxes.len() {
+            boxes.clone_from(&inbox.boxes);
+        }
+        inbox.stopping
+    }
+
+    /// Refuses the batch's proposals if the log has no room for them.
+    fn make_room(&self, events: &mut [Event], boxes: &[(u16, Arc<dyn MailBox>)]) {
+        let bytes: usize = events
+            .iter()
+            .map(|event| match event {
+                Event::Propose(proposals) => {
+                    proposals.iter().map(|proposal| proposal.request.len() + LOG_RECORD_OVERHEAD_BYTES).sum()
+                }
+                _ => 0,
+            })
+            .sum();
+        if bytes == 0 || self.log.has_room(bytes as u64) {
+            return;
+        }
+        let mut refused = Vec::new();
+        for event in events {
+            if let Event::Propose(proposals) = event {
+                refused.extend(proposals.drain(..).map(|proposal| {
+                    (proposal.ticket, Mail::Reply(proposal.ticket, Reply::Refused(Refusal::NoSpace)))
+                }));
+            }
+        }
+        post(&self.handle, boxes, refused);
+    }
+
+    fn carry_out(
+        &mut self,
+        effects: Effects,
+        boxes: &[(u16, Arc<dyn MailBox>)],
+        events: &mut Vec<Event>,
+    ) -> Result<(), Fatal> {
+        if let Some(index) = effects.release_wal {
+            self.log.release(index)?;
+        }
+        if !effects.wal.is_empty() {
+            let idle = lock(&self.handle.0.inbox).events.is_empty();
+            match (self.sync_inline && idle).then(|| self.log.try_take()).flatten() {
+                Some(mut wal) => events.push(write(&mut wal, &effects.wal)),
+                None => self.log.enqueue(effects.wal),
+            }
+        }
+        if let Some(published) = effects.publish {
+            METRICS.published(&published);
+            *lock(&self.handle.0.published) = published;
+            self.handle.0.changed.notify_all();
+        }
+        if let Some(batch) = effects.events {
+            for (_, mailbox) in boxes {
+                mailbox.post(&mut vec![Mail::Events(batch.clone())]);
+            }
+        }
+        if !effects.replies.is_empty() {
+            let mail = effects.replies.into_iter().map(|(ticket, reply)| (ticket, Mail::Reply(ticket, reply)));
+            post(&self.handle, boxes, mail.collect());
+        }
+        for job in effects.jobs {
+            self.jobs.send(job).map_err(|_| Fatal("the jobs thread is gone".into()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Room asked for per proposal besides its bytes.
+const LOG_RECORD_OVERHEAD_BYTES: usize = 128;
+
+/// The write-ahead log between the node thread and the log thread.
+struct Log {
+    wal: Mutex<Wal>,
+    queue: Mutex<VecDeque<WalWrite>>,
+    wake: Condvar,
+}
+
+impl Log {
+    /// The log, if nothing is queued for the log thread and it is not writing: then order allows an inline write.
+    fn try_take(&self) -> Option<MutexGuard<'_, Wal>> {
+        let queue = lock(&self.queue);
+        if !queue.is_empty() {
+            return None;
+        }
+        self.wal.try_lock().ok()
+    }
+
+    fn enqueue(&self, writes: Vec<WalWrite>) {
+        lock(&self.queue).extend(writes);
+        self.wake.notify_one();
+    }
+
+    fn release(&self, index: u64) -> Result<(), Fatal> {
+        lock(&self.wal).release(index).map_err(|error| Fatal(error.to_string()))
+    }
+
+    fn has_room(&self, bytes: u64) -> bool {
+        // A log that is being written proved its room when the batch under way was let in; asking would wait for the
+        // sync.
+        match self.wal.try_lock() {
+            Ok(mut wal) => wal.reserve(bytes).is_ok(),
+            Err(_) => true,
+        }
+    }
+
+    /// The log thread: everything that waits is appended and synced as one.
+    fn run(&self, handle: &NodeHandle) {
+        loop {
+            let mut queue = lock(&self.queue);
+            while queue.is_empty() {
+                queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            }
+            // The log is locked before the queue is let go, so that an inline write can never overtake.
+            let mut wal = lock(&self.wal);
+            let writes: Vec<WalWrite> = queue.drain(..).collect();
+            drop(queue);
+            let event = write(&mut wal, &writes);
+            drop(wal);
+            handle.send(event);
+        }
+    }
+}
+
+fn write(wal: &mut Wal, writes: &[WalWrite]) -> Event {
+    match append_and_sync(wal, writes) {
+        Ok(()) => Event::Persisted(writes.last().map_or(0, |write| write.number)),
+        Err(error) => {
+            log::error!("the write-ahead log failed", "error" = log::Shown(&error));
+            Event::LogFailed
+        }
+    }
+}
+
+fn append_and_sync(wal: &mut Wal, writes: &[WalWrite]) -> Result<(), WalError> {
+    let started = Instant::now();
+    for write in writes {
+        wal.append(&write.batch)?;
+    }
+    if writes.iter().any(|write| write.must_sync) {
+        wal.sync()?;
+        METRICS.wal_synced(started.elapsed());
+    }
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
