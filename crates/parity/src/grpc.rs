@@ -152,11 +152,30 @@ fn unavailable(error: &dyn std::error::Error) -> Status {
 }
 
 fn status(status: &tonic::Status) -> Status {
+    if let Some(reason) = reset_reason(status) {
+        return Status {
+            code: "Reset",
+            message: reason,
+        };
+    }
     // Go's protobuf library writes its errors with a space or a no-break space, chosen per build.
     Status {
         code: code_name(status.code()),
         message: status.message().replace('\u{a0}', " "),
     }
+}
+
+/// The server ended the stream with an HTTP/2 reset and no status. A status tonic makes of that
+/// would hide the difference.
+fn reset_reason(status: &tonic::Status) -> Option<String> {
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return Some(error.reason().map_or_else(|| error.to_string(), |r| format!("{r:?}")));
+        }
+        source = error.source();
+    }
+    None
 }
 
 fn code_name(code: Code) -> &'static str {

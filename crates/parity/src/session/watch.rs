@@ -7,7 +7,7 @@
 //! | command | waits for, and prints |
 //! |---|---|
 //! | `watch NAME KEY ..` | the reply to the create request |
-//! | `expect NAME N events` | responses with at least N events, printed without their grouping |
+//! | `expect NAME N events [brief]` | responses with at least N events, printed without their grouping, or only a digest |
 //! | `expect NAME response` | the next response, printed as it came |
 //! | `expect NAME canceled` | the next response that says canceled |
 //! | `expect NAME progress` | the next response without events |
@@ -172,7 +172,8 @@ impl Session {
     }
 
     async fn expect(&mut self, line: &Line) -> Result<String, String> {
-        let mut args = Args::new(line, 1, &[], &self.names);
+        let mut args = Args::new(line, 1, &["brief"], &self.names);
+        let brief = args.flag("brief");
         let (name, what) = (
             args.required_text("watcher or stream")?,
             args.required_text("what")?,
@@ -203,7 +204,7 @@ impl Session {
                 let count = count
                     .parse()
                     .map_err(|_| "expect wants a number of events")?;
-                return self.expect_events(&name, &on, id, count).await;
+                return self.expect_events(&name, &on, id, count, brief).await;
             }
             _ => return Err("expect what?".to_owned()),
         };
@@ -216,6 +217,7 @@ impl Session {
         on: &str,
         id: i64,
         count: usize,
+        brief: bool,
     ) -> Result<String, String> {
         let mut events = Vec::new();
         while events.len() < count {
@@ -235,6 +237,14 @@ impl Session {
             .iter()
             .map(|e| render::indent(&render::event(e)))
             .collect();
+        if brief {
+            let digest = crc32c::crc32c(text.as_bytes());
+            let lines = text.lines().next().unwrap_or_default();
+            return Ok(format!(
+                "{name} {} {noun}, crc32c {digest:08x}\n{lines}\n",
+                events.len()
+            ));
+        }
         Ok(format!("{name} {} {noun}\n{text}", events.len()))
     }
 
