@@ -1,0 +1,125 @@
+//! Following the revision log when it rewrites its segments (see `cetera_storage::revlog`): which records live on, and
+//! where the index finds them afterwards.
+//!
+//! ```text
+//! plan_rewrite -> StoreRewrite::run (background) -> install_rewrite -> rewrite_step until it says no
+//! ```
+//!
+//! A record lives if the index refers to it. The rewrite asks a snapshot of the index taken at the plan; records that
+//! die between that and the step that visits them were copied in vain, and their copies are released then. Queued
+//! garbage may still lie in the old segments, so the queue is emptied before these are given up.
+
+use cetera_storage::{
+    revision::Revision,
+    revlog::{Location, LogError, LogManifest, Moved, Relocation, RewriteDone, RewritePlan},
+};
+
+use crate::{
+    encode::key_of_payload,
+    store::Store,
+    tree::{KeyEntry, Tree},
+};
+
+/// A rewrite the index is following.
+pub(crate) struct Moving {
+    pub(crate) relocation: Relocation,
+    /// Moves visited so far.
+    next: usize,
+}
+
+/// A rewrite to be run on a background thread. Holds a snapshot of the index meanwhile.
+pub struct StoreRewrite {
+    plan: RewritePlan,
+    index: Tree,
+}
+
+impl StoreRewrite {
+    /// Copies the records the index refers to and makes the copies durable. Blocks on the disk.
+    pub fn run(self) -> Result<RewriteDone, LogError> {
+        let StoreRewrite { plan, index } = self;
+        plan.run(&mut |revision, _, payload, _| {
+            index.get(key_of_payload(payload)).is_some_and(|entry| location_of(entry, revision).is_some())
+        })
+    }
+}
+
+impl Store {
+    /// A rewrite, if one is worth its cost and none is under way. `max_bytes` bounds what it reads.
+    pub fn plan_rewrite(&mut self, max_bytes: u64) -> Option<StoreRewrite> {
+        if self.moving.is_some() {
+            return None;
+        }
+        let plan = self.log.plan_rewrite(max_bytes)?;
+        Some(StoreRewrite { plan, index: self.index.clone() })
+    }
+
+    /// Takes a finished rewrite in. The index follows in [`Store::rewrite_step`]s.
+    pub fn install_rewrite(&mut self, done: RewriteDone) {
+        assert!(self.moving.is_none(), "a rewrite is installed while another is being followed");
+        let relocation = self.log.install_rewrite(done);
+        self.moving = Some(Moving { relocation, next: 0 });
+    }
+
+    /// Follows the moves of about `max_records` records. Returns whether there is more to do; until there is not, the
+    /// old segments stay.
+    pub fn rewrite_step(&mut self, max_records: usize) -> Result<bool, LogError> {
+        let Some(Moving { relocation, next }) = &self.moving else { return Ok(false) };
+        let (relocation, start) = (relocation.clone(), *next);
+        let end = start.saturating_add(max_records).min(relocation.len());
+        for (at, moved) in relocation.slice(start, end).enumerate() {
+            self.follow(&relocation, moved)?;
+            if let Some(moving) = &mut self.moving {
+                moving.next = start + at + 1;
+            }
+        }
+        if end < relocation.len() {
+            return Ok(true);
+        }
+        self.drop_garbage(max_records)?;
+        if !self.garbage.is_empty() {
+            return Ok(true);
+        }
+        self.moving = None;
+        self.log.finish_relocation();
+        Ok(false)
+    }
+
+    fn follow(&mut self, relocation: &Relocation, moved: Moved) -> Result<(), LogError> {
+        let mut scratch = Vec::new();
+        self.log.read(moved.new, |record| scratch.extend_from_slice(key_of_payload(record.payload)))?;
+        let key = &scratch;
+        match self.index.get(key).and_then(|entry| location_of(entry, moved.revision)) {
+            Some(location) if location == moved.old => {
+                // All records of the key at once: one by one, a long history would be copied once for each.
+                self.index.update(key, |entry| entry.relocate(&mut |_, old| relocation.translate(old)));
+            }
+            Some(location) => assert_eq!(location, moved.new, "{:?} moved from elsewhere", moved.revision),
+            None => self.log.release(moved.new),
+        }
+        Ok(())
+    }
+
+    /// Unlinks the segments that were replaced and that `durable`, the manifest of the oldest checkpoint recovery may
+    /// still use, does not name. Returns the files removed.
+    pub fn remove_retired(&mut self, durable: &LogManifest) -> Result<Vec<String>, LogError> {
+        self.log.remove_retired(durable)
+    }
+}
+
+/// Where the index finds the record of exactly `revision`.
+fn location_of(entry: &KeyEntry, revision: Revision) -> Option<Location> {
+    let newest = entry.revision_at(revision.main)?;
+    if newest.modified == revision {
+        return Some(newest.location);
+    }
+    if newest.modified.main < revision.main {
+        return None;
+    }
+    // A key written more than once by one transaction: rare enough to walk.
+    entry
+        .revisions()
+        .skip_while(|found| found.modified > revision)
+        .take(1)
+        .find(|found| found.modified == revision)
+        .map(|found| found.location)
+}
