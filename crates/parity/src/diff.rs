@@ -6,9 +6,7 @@ pub fn lines(expected: &str, actual: &str) -> String {
     const CONTEXT: usize = 3;
     let (old, new): (Vec<_>, Vec<_>) = (expected.lines().collect(), actual.lines().collect());
     let marked = mark(&old, &new);
-    let changed: Vec<_> = (0..marked.len())
-        .filter(|&at| marked[at].0 != ' ')
-        .collect();
+    let changed: Vec<_> = (0..marked.len()).filter(|&at| marked[at].0 != ' ').collect();
     let mut text = String::new();
     let mut shown_to = 0;
     for &at in &changed {
@@ -30,11 +28,8 @@ fn mark<'a>(old: &[&'a str], new: &[&'a str]) -> Vec<(char, &'a str)> {
     let mut common = vec![vec![0u32; new.len() + 1]; old.len() + 1];
     for i in (0..old.len()).rev() {
         for j in (0..new.len()).rev() {
-            common[i][j] = if old[i] == new[j] {
-                common[i + 1][j + 1] + 1
-            } else {
-                common[i + 1][j].max(common[i][j + 1])
-            };
+            common[i][j] =
+                if old[i] == new[j] { common[i + 1][j + 1] + 1 } else { common[i + 1][j].max(common[i][j + 1]) };
         }
     }
     let (mut i, mut j, mut marked) = (0, 0, Vec::new());

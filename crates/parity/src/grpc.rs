@@ -29,13 +29,10 @@ pub struct GrpcTransport {
 impl GrpcTransport {
     /// Connects to `host:port`, in plain text.
     pub async fn connect(address: &str) -> Result<GrpcTransport, String> {
-        let socket = tokio::net::TcpStream::connect(address)
-            .await
-            .map_err(|e| e.to_string())?;
+        let socket = tokio::net::TcpStream::connect(address).await.map_err(|e| e.to_string())?;
         socket.set_nodelay(true).map_err(|e| e.to_string())?;
-        let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(socket))
-            .await
-            .map_err(|e| e.to_string())?;
+        let (sender, connection) =
+            handshake(TokioExecutor::new(), TokioIo::new(socket)).await.map_err(|e| e.to_string())?;
         // Ends when the server closes or the last sender is dropped; calls report its errors.
         tokio::spawn(connection);
         let origin = http::Uri::builder()
@@ -52,20 +49,13 @@ impl GrpcTransport {
 }
 
 impl Transport for GrpcTransport {
-    fn unary(
-        &self,
-        path: &str,
-        metadata: Metadata,
-        body: Bytes,
-    ) -> BoxFuture<'_, Result<Bytes, Status>> {
+    fn unary(&self, path: &str, metadata: Metadata, body: Bytes) -> BoxFuture<'_, Result<Bytes, Status>> {
         let (mut client, path) = (self.client.clone(), path.to_owned());
         Box::pin(async move {
             let request = request(metadata, body)?;
             client.ready().await.map_err(|e| unavailable(&e))?;
             let response = client.unary(request, uri(&path)?, BytesCodec).await;
-            response
-                .map(tonic::Response::into_inner)
-                .map_err(|s| status(&s))
+            response.map(tonic::Response::into_inner).map_err(|s| status(&s))
         })
     }
 
@@ -81,10 +71,7 @@ impl Transport for GrpcTransport {
             // The script may have dropped the stream meanwhile: then nobody wants to know.
             let _ = responses.send(Err(last)).await;
         });
-        Duplex {
-            send: Some(send),
-            receive,
-        }
+        Duplex { send: Some(send), receive }
     }
 }
 
@@ -101,27 +88,17 @@ async fn run_stream(
         let response = client.streaming(request, uri(path)?, BytesCodec).await;
         let mut messages = response.map_err(|s| status(&s))?.into_inner();
         while let Some(message) = messages.next().await {
-            if responses
-                .send(Ok(message.map_err(|s| status(&s))?))
-                .await
-                .is_err()
-            {
+            if responses.send(Ok(message.map_err(|s| status(&s))?)).await.is_err() {
                 break;
             }
         }
-        Ok(Status {
-            code: "OK",
-            message: String::new(),
-        })
+        Ok(Status { code: "OK", message: String::new() })
     };
     result.await.unwrap_or_else(|status| status)
 }
 
 fn uri(path: &str) -> Result<PathAndQuery, Status> {
-    path.parse().map_err(|_| Status {
-        code: "Internal",
-        message: format!("not a method path: {path}"),
-    })
+    path.parse().map_err(|_| Status { code: "Internal", message: format!("not a method path: {path}") })
 }
 
 fn request<T>(metadata: Metadata, message: T) -> Result<Request<T>, Status> {
@@ -131,10 +108,7 @@ fn request<T>(metadata: Metadata, message: T) -> Result<Request<T>, Status> {
         let header = http::HeaderValue::from_bytes(&value);
         let key = name.parse::<tonic::metadata::AsciiMetadataKey>();
         let (Ok(key), Ok(header)) = (key, header) else {
-            return Err(Status {
-                code: "Internal",
-                message: format!("not metadata: {name}"),
-            });
+            return Err(Status { code: "Internal", message: format!("not metadata: {name}") });
         };
         let value = MetadataValue::try_from(header.as_bytes()).map_err(|e| unavailable(&e))?;
         map.insert(key, value);
@@ -145,24 +119,15 @@ fn request<T>(metadata: Metadata, message: T) -> Result<Request<T>, Status> {
 }
 
 fn unavailable(error: &dyn std::error::Error) -> Status {
-    Status {
-        code: "Unavailable",
-        message: error.to_string(),
-    }
+    Status { code: "Unavailable", message: error.to_string() }
 }
 
 fn status(status: &tonic::Status) -> Status {
     if let Some(reason) = reset_reason(status) {
-        return Status {
-            code: "Reset",
-            message: reason,
-        };
+        return Status { code: "Reset", message: reason };
     }
     // Go's protobuf library writes its errors with a space or a no-break space, chosen per build.
-    Status {
-        code: code_name(status.code()),
-        message: status.message().replace('\u{a0}', " "),
-    }
+    Status { code: code_name(status.code()), message: status.message().replace('\u{a0}', " ") }
 }
 
 /// The server ended the stream with an HTTP/2 reset and no status. A status tonic makes of that

@@ -57,10 +57,7 @@ fn run() -> Result<bool, String> {
     let failed = report.failed() - recorded;
     match mode {
         Mode::Check => println!("{} passed, {failed} failed", report.passed()),
-        Mode::Record => println!(
-            "{recorded} recorded, {} unchanged, {failed} failed",
-            report.passed()
-        ),
+        Mode::Record => println!("{recorded} recorded, {} unchanged, {failed} failed", report.passed()),
     }
     Ok(failed == 0)
 }

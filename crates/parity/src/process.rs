@@ -27,9 +27,7 @@ pub struct ProcessLauncher {
 impl ProcessLauncher {
     /// `binary` must understand etcd's flags.
     pub fn new(binary: &Path) -> ProcessLauncher {
-        ProcessLauncher {
-            binary: binary.to_owned(),
-        }
+        ProcessLauncher { binary: binary.to_owned() }
     }
 }
 
@@ -62,14 +60,7 @@ impl Server {
     async fn start(binary: &Path, flags: Vec<String>) -> Result<Server, String> {
         let dir = tempfile::tempdir().map_err(|e| format!("temporary directory: {e}"))?;
         let (client_address, peer_address) = free_addresses()?;
-        let mut server = Server {
-            binary: binary.to_owned(),
-            flags,
-            dir,
-            client_address,
-            peer_address,
-            running: None,
-        };
+        let mut server = Server { binary: binary.to_owned(), flags, dir, client_address, peer_address, running: None };
         server.spawn().await?;
         Ok(server)
     }
@@ -83,24 +74,9 @@ impl Server {
         let mut child = Command::new(&self.binary)
             .args(["--name", "parity", "--data-dir"])
             .arg(self.dir.path().join("data"))
-            .args([
-                "--listen-client-urls",
-                &client_url,
-                "--advertise-client-urls",
-                &client_url,
-            ])
-            .args([
-                "--listen-peer-urls",
-                &peer_url,
-                "--initial-advertise-peer-urls",
-                &peer_url,
-            ])
-            .args([
-                "--initial-cluster",
-                &format!("parity={peer_url}"),
-                "--log-level",
-                "error",
-            ])
+            .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
+            .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
+            .args(["--initial-cluster", &format!("parity={peer_url}"), "--log-level", "error"])
             .args(&self.flags)
             .stdin(Stdio::null())
             .stdout(log)
@@ -131,18 +107,10 @@ impl Server {
     /// Ready is: a linearizable read succeeds, so there is a leader and a cluster version.
     async fn probe(&self) -> Result<GrpcTransport, String> {
         let transport = GrpcTransport::connect(&self.client_address).await?;
-        let request = cetera_proto::etcdserverpb::RangeRequest {
-            key: Bytes::from_static(b"ready?"),
-            ..Default::default()
-        };
-        let call = transport.unary(
-            "/etcdserverpb.KV/Range",
-            Vec::new(),
-            request.encode_to_vec().into(),
-        );
-        let answer = tokio::time::timeout(START_DEADLINE, call)
-            .await
-            .map_err(|e| e.to_string())?;
+        let request =
+            cetera_proto::etcdserverpb::RangeRequest { key: Bytes::from_static(b"ready?"), ..Default::default() };
+        let call = transport.unary("/etcdserverpb.KV/Range", Vec::new(), request.encode_to_vec().into());
+        let answer = tokio::time::timeout(START_DEADLINE, call).await.map_err(|e| e.to_string())?;
         answer.map_err(|status| format!("{}: {}", status.code, status.message))?;
         Ok(transport)
     }
@@ -150,10 +118,7 @@ impl Server {
 
 impl Target for Server {
     fn transport(&self) -> Arc<dyn Transport> {
-        let (_, transport) = self
-            .running
-            .as_ref()
-            .expect("a started server runs until restart fails");
+        let (_, transport) = self.running.as_ref().expect("a started server runs until restart fails");
         transport.clone()
     }
 
@@ -172,10 +137,7 @@ fn free_addresses() -> Result<(String, String), String> {
     let bind = || std::net::TcpListener::bind("127.0.0.1:0").map_err(|e| format!("bind: {e}"));
     let (first, second) = (bind()?, bind()?);
     let name = |listener: &std::net::TcpListener| {
-        listener
-            .local_addr()
-            .map(|a| a.to_string())
-            .map_err(|e| format!("bind: {e}"))
+        listener.local_addr().map(|a| a.to_string()).map_err(|e| format!("bind: {e}"))
     };
     Ok((name(&first)?, name(&second)?))
 }

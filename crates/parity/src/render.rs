@@ -23,11 +23,8 @@ pub fn header(header: Option<&pb::ResponseHeader>, place: Place) -> String {
         return "no-header".to_owned();
     };
     let revision = header.revision;
-    let fields = [
-        ("cluster", header.cluster_id != 0),
-        ("member", header.member_id != 0),
-        ("term", header.raft_term != 0),
-    ];
+    let fields =
+        [("cluster", header.cluster_id != 0), ("member", header.member_id != 0), ("term", header.raft_term != 0)];
     let present: Vec<_> = fields.iter().filter(|f| f.1).map(|f| f.0).collect();
     match (place, present.len()) {
         (Place::Top, 3) | (Place::Inside, 0) if place == Place::Top || revision != 0 => {
@@ -44,12 +41,8 @@ pub fn key_value(kv: &mvccpb::KeyValue) -> String {
     if !kv.value.is_empty() {
         text.push_str(&format!(" = {}", show(&kv.value)));
     }
-    let numbers = [
-        ("create", kv.create_revision),
-        ("mod", kv.mod_revision),
-        ("version", kv.version),
-        ("lease", kv.lease),
-    ];
+    let numbers =
+        [("create", kv.create_revision), ("mod", kv.mod_revision), ("version", kv.version), ("lease", kv.lease)];
     for (name, number) in numbers {
         if number != 0 {
             text.push_str(&format!(" {name}={number}"));
@@ -92,19 +85,11 @@ pub fn range_brief(response: &pb::RangeResponse) -> String {
 
 fn range_head(response: &pb::RangeResponse, place: Place) -> String {
     let more = if response.more { " more" } else { "" };
-    format!(
-        "range {} count={}{more}\n",
-        header(response.header.as_ref(), place),
-        response.count
-    )
+    format!("range {} count={}{more}\n", header(response.header.as_ref(), place), response.count)
 }
 
 pub fn delete(response: &pb::DeleteRangeResponse, place: Place) -> String {
-    let mut text = format!(
-        "delete {} deleted={}\n",
-        header(response.header.as_ref(), place),
-        response.deleted
-    );
+    let mut text = format!("delete {} deleted={}\n", header(response.header.as_ref(), place), response.deleted);
     for kv in &response.prev_kvs {
         text.push_str(&format!("  prev {}\n", key_value(kv)));
     }
@@ -113,15 +98,8 @@ pub fn delete(response: &pb::DeleteRangeResponse, place: Place) -> String {
 
 pub fn txn(response: &pb::TxnResponse, place: Place) -> String {
     use pb::response_op::Response;
-    let outcome = if response.succeeded {
-        "succeeded"
-    } else {
-        "failed"
-    };
-    let mut text = format!(
-        "txn {} {outcome}\n",
-        header(response.header.as_ref(), place)
-    );
+    let outcome = if response.succeeded { "succeeded" } else { "failed" };
+    let mut text = format!("txn {} {outcome}\n", header(response.header.as_ref(), place));
     for op in &response.responses {
         let inner = match &op.response {
             Some(Response::ResponseRange(r)) => range(r, Place::Inside),
@@ -172,16 +150,10 @@ pub fn event(event: &mvccpb::Event) -> String {
 
 /// A whole watch response: one line, then its events.
 pub fn watch(response: &pb::WatchResponse) -> String {
-    let mut text = format!(
-        "id={} {}",
-        response.watch_id,
-        header(response.header.as_ref(), Place::Top)
-    );
-    for (flag, name) in [
-        (response.created, " created"),
-        (response.canceled, " canceled"),
-        (response.fragment, " fragment"),
-    ] {
+    let mut text = format!("id={} {}", response.watch_id, header(response.header.as_ref(), Place::Top));
+    for (flag, name) in
+        [(response.created, " created"), (response.canceled, " canceled"), (response.fragment, " fragment")]
+    {
         if flag {
             text.push_str(name);
         }
@@ -190,10 +162,7 @@ pub fn watch(response: &pb::WatchResponse) -> String {
         text.push_str(&format!(" compact={}", response.compact_revision));
     }
     if !response.cancel_reason.is_empty() {
-        text.push_str(&format!(
-            " reason={}",
-            show(response.cancel_reason.as_bytes())
-        ));
+        text.push_str(&format!(" reason={}", show(response.cancel_reason.as_bytes())));
     }
     text.push('\n');
     for e in &response.events {
@@ -214,26 +183,12 @@ mod tests {
 
     #[test]
     fn headers() {
-        let full = pb::ResponseHeader {
-            cluster_id: 1,
-            member_id: 2,
-            revision: 3,
-            raft_term: 4,
-        };
-        let bare = pb::ResponseHeader {
-            revision: 3,
-            ..Default::default()
-        };
-        let odd = pb::ResponseHeader {
-            raft_term: 4,
-            ..bare
-        };
+        let full = pb::ResponseHeader { cluster_id: 1, member_id: 2, revision: 3, raft_term: 4 };
+        let bare = pb::ResponseHeader { revision: 3, ..Default::default() };
+        let odd = pb::ResponseHeader { raft_term: 4, ..bare };
         let empty = pb::ResponseHeader::default();
         assert_eq!(header(Some(&full), Place::Top), "rev=3");
-        assert_eq!(
-            header(Some(&full), Place::Inside),
-            "rev=3 header-has=[cluster,member,term]"
-        );
+        assert_eq!(header(Some(&full), Place::Inside), "rev=3 header-has=[cluster,member,term]");
         assert_eq!(header(Some(&bare), Place::Inside), "rev=3");
         assert_eq!(header(Some(&bare), Place::Top), "rev=3 header-has=[]");
         assert_eq!(header(Some(&odd), Place::Top), "rev=3 header-has=[term]");

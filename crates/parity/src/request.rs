@@ -20,12 +20,7 @@ pub struct Args<'a> {
 impl<'a> Args<'a> {
     /// The words of `line` after the first `skip`; a bare word in `flags` is a flag.
     pub fn new(line: &Line, skip: usize, flags: &[&str], names: &'a Names) -> Args<'a> {
-        let mut args = Args {
-            names,
-            positional: VecDeque::new(),
-            named: Vec::new(),
-            flags: Vec::new(),
-        };
+        let mut args = Args { names, positional: VecDeque::new(), named: Vec::new(), flags: Vec::new() };
         for word in line.words.iter().skip(skip) {
             let text = std::str::from_utf8(&word.value).unwrap_or("");
             match &word.name {
@@ -85,24 +80,14 @@ impl<'a> Args<'a> {
         let words = self.positional.iter().map(|b| crate::words::show(b));
         let named = self.named.into_iter().map(|(name, _)| format!("{name}="));
         let left: Vec<_> = words.chain(named).chain(self.flags).collect();
-        if left.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("not understood: {}", left.join(" ")))
-        }
+        if left.is_empty() { Ok(()) } else { Err(format!("not understood: {}", left.join(" "))) }
     }
 
     fn parse(&self, what: &str, value: &Bytes) -> Result<i64, String> {
         let text = text(value)?;
         match text.strip_prefix('$') {
-            Some(name) => self
-                .names
-                .get(name)
-                .copied()
-                .ok_or_else(|| format!("no lease ${name}")),
-            None => text
-                .parse()
-                .map_err(|_| format!("{what} wants a number, not {text}")),
+            Some(name) => self.names.get(name).copied().ok_or_else(|| format!("no lease ${name}")),
+            None => text.parse().map_err(|_| format!("{what} wants a number, not {text}")),
         }
     }
 }
@@ -165,11 +150,7 @@ pub fn delete(line: &Line, names: &Names) -> Result<pb::DeleteRangeRequest, Stri
     let mut args = Args::new(line, 1, &["prefix", "prev_kv"], names);
     let key = args.required("key")?;
     let range_end = range_end(&key, &mut args);
-    let request = pb::DeleteRangeRequest {
-        key,
-        range_end,
-        prev_kv: args.flag("prev_kv"),
-    };
+    let request = pb::DeleteRangeRequest { key, range_end, prev_kv: args.flag("prev_kv") };
     args.finish().map(|()| request)
 }
 
@@ -201,17 +182,13 @@ fn parse_sort(text: &str) -> Result<(i32, i32), String> {
         "create" => 2,
         "mod" => 3,
         "value" => 4,
-        number => number
-            .parse()
-            .map_err(|_| format!("unknown sort target {number}"))?,
+        number => number.parse().map_err(|_| format!("unknown sort target {number}"))?,
     };
     let order = match order {
         "none" => 0,
         "asc" => 1,
         "desc" => 2,
-        number => number
-            .parse()
-            .map_err(|_| format!("unknown sort order {number}"))?,
+        number => number.parse().map_err(|_| format!("unknown sort order {number}"))?,
     };
     Ok((target, order))
 }
@@ -245,9 +222,7 @@ fn compares(lines: &[Line], names: &Names) -> Result<Vec<pb::Compare>, String> {
     for line in lines {
         match repeated(line)? {
             Some(copies) => result.extend(compares(&copies, names)?),
-            None => {
-                result.push(compare(line, names).map_err(|e| format!("line {}: {e}", line.number))?)
-            }
+            None => result.push(compare(line, names).map_err(|e| format!("line {}: {e}", line.number))?),
         }
     }
     Ok(result)
@@ -291,9 +266,7 @@ fn compare(line: &Line, names: &Names) -> Result<pb::Compare, String> {
         ">" => 1,
         "<" => 2,
         "!=" => 3,
-        number => number
-            .parse()
-            .map_err(|_| format!("unknown operator {number}"))?,
+        number => number.parse().map_err(|_| format!("unknown operator {number}"))?,
     };
     let operand = args.optional();
     let number = operand.as_ref().map(|value| args.parse("compare", value));
@@ -306,39 +279,21 @@ fn compare(line: &Line, names: &Names) -> Result<pb::Compare, String> {
         other => return Err(format!("unknown compare target {other}")),
     };
     args.finish()?;
-    Ok(pb::Compare {
-        result,
-        target,
-        key,
-        range_end,
-        target_union,
-    })
+    Ok(pb::Compare { result, target, key, range_end, target_union })
 }
 
 /// `watch NAME KEY [END] [prefix] [rev=] [id=] [filters=noput,nodelete] [prev_kv] [fragment]
 /// [progress] [on=STREAM]`: the create request, without NAME and `on`.
 pub fn watch(line: &Line, names: &Names) -> Result<pb::WatchCreateRequest, String> {
-    let mut args = Args::new(
-        line,
-        2,
-        &["prefix", "prev_kv", "fragment", "progress"],
-        names,
-    );
+    let mut args = Args::new(line, 2, &["prefix", "prev_kv", "fragment", "progress"], names);
     args.named("on");
     let key = args.required("key")?;
     let mut filters = Vec::new();
-    for filter in args
-        .named_text("filters")?
-        .unwrap_or_default()
-        .split(',')
-        .filter(|f| !f.is_empty())
-    {
+    for filter in args.named_text("filters")?.unwrap_or_default().split(',').filter(|f| !f.is_empty()) {
         filters.push(match filter {
             "noput" => 0,
             "nodelete" => 1,
-            number => number
-                .parse()
-                .map_err(|_| format!("unknown filter {number}"))?,
+            number => number.parse().map_err(|_| format!("unknown filter {number}"))?,
         });
     }
     let request = pb::WatchCreateRequest {
@@ -359,22 +314,10 @@ pub fn repeated(line: &Line) -> Result<Option<Vec<Line>>, String> {
     if line.name() != "repeat" {
         return Ok(None);
     }
-    let count = line
-        .words
-        .get(1)
-        .map(|w| text(&w.value))
-        .transpose()?
-        .unwrap_or_default();
+    let count = line.words.get(1).map(|w| text(&w.value)).transpose()?.unwrap_or_default();
     let count: usize = count.parse().map_err(|_| "repeat wants a number")?;
-    let body = Line {
-        words: line.words[2..].to_vec(),
-        ..line.clone()
-    };
-    Ok(Some(
-        (0..count)
-            .map(|at| body.with_index(&format!("{at:05}")))
-            .collect(),
-    ))
+    let body = Line { words: line.words[2..].to_vec(), ..line.clone() };
+    Ok(Some((0..count).map(|at| body.with_index(&format!("{at:05}"))).collect()))
 }
 
 #[cfg(test)]
@@ -392,22 +335,12 @@ mod tests {
     fn flags_are_not_positional_and_unknown_words_are_refused() {
         let names = Names::from([("l".to_owned(), 77)]);
         let request = put(&line("put a 1 lease=$l prev_kv"), &names).unwrap();
-        assert_eq!(
-            (&request.value[..], request.lease, request.prev_kv),
-            (&b"1"[..], 77, true)
-        );
+        assert_eq!((&request.value[..], request.lease, request.prev_kv), (&b"1"[..], 77, true));
         assert!(put(&line("put a 1 2"), &names).is_err());
         assert!(put(&line("put a lease=$other"), &names).is_err());
         assert!(range(&line("range a limt=3"), &names, &[]).is_err());
         let request = range(&line("range a keys_only sort=mod:desc"), &names, &[]).unwrap();
-        assert_eq!(
-            (
-                request.range_end.len(),
-                request.sort_target,
-                request.sort_order
-            ),
-            (0, 3, 2)
-        );
+        assert_eq!((request.range_end.len(), request.sort_target, request.sort_order), (0, 3, 2));
         assert!(request.keys_only);
     }
 
@@ -418,9 +351,7 @@ mod tests {
         let request = txn(&line(text), &Names::new()).unwrap();
         assert_eq!((request.compare.len(), request.success.len()), (2, 4));
         assert_eq!(request.compare[1].range_end, "c");
-        let Some(pb::request_op::Request::RequestPut(put)) = &request.success[2].request else {
-            panic!("a put")
-        };
+        let Some(pb::request_op::Request::RequestPut(put)) = &request.success[2].request else { panic!("a put") };
         assert_eq!(put.key, "k00002");
     }
 

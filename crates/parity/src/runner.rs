@@ -48,10 +48,7 @@ pub struct Report {
 
 impl Report {
     pub fn passed(&self) -> usize {
-        self.scripts
-            .iter()
-            .filter(|s| s.verdict == Verdict::Passed)
-            .count()
+        self.scripts.iter().filter(|s| s.verdict == Verdict::Passed).count()
     }
 
     pub fn failed(&self) -> usize {
@@ -60,48 +57,32 @@ impl Report {
 }
 
 /// Runs each script on a server of its own. `Err` only if there is no runtime to run them on.
-pub fn run_scripts(
-    launcher: Arc<dyn Launcher>,
-    paths: &[PathBuf],
-    mode: Mode,
-) -> Result<Report, std::io::Error> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
+pub fn run_scripts(launcher: Arc<dyn Launcher>, paths: &[PathBuf], mode: Mode) -> Result<Report, std::io::Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     Ok(runtime.block_on(async {
         let slots = Arc::new(Semaphore::new(PARALLEL));
         let mut running = Vec::new();
         for path in paths {
             let (launcher, slots, path) = (launcher.clone(), slots.clone(), path.clone());
             running.push(tokio::spawn(async move {
-                let _slot = slots
-                    .acquire_owned()
-                    .await
-                    .expect("the semaphore is never closed");
+                let _slot = slots.acquire_owned().await.expect("the semaphore is never closed");
                 run_script(&*launcher, &path, mode).await
             }));
         }
         let mut report = Report::default();
         for (task, path) in running.into_iter().zip(paths) {
-            report
-                .scripts
-                .push(task.await.unwrap_or_else(|panic| ScriptReport {
-                    path: path.clone(),
-                    rows: Vec::new(),
-                    verdict: Verdict::Broken(panic.to_string()),
-                }));
+            report.scripts.push(task.await.unwrap_or_else(|panic| ScriptReport {
+                path: path.clone(),
+                rows: Vec::new(),
+                verdict: Verdict::Broken(panic.to_string()),
+            }));
         }
         report
     }))
 }
 
 async fn run_script(launcher: &dyn Launcher, path: &Path, mode: Mode) -> ScriptReport {
-    let mut report = ScriptReport {
-        path: path.to_owned(),
-        rows: Vec::new(),
-        verdict: Verdict::Passed,
-    };
+    let mut report = ScriptReport { path: path.to_owned(), rows: Vec::new(), verdict: Verdict::Passed };
     let script = match Script::load(path) {
         Ok(script) => script,
         Err(error) => {
@@ -154,9 +135,7 @@ pub fn collect_scripts(paths: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
         let entries = std::fs::read_dir(path).map_err(|e| format!("{}: {e}", path.display()))?;
         let mut inside = Vec::new();
         for entry in entries {
-            let entry = entry
-                .map_err(|e| format!("{}: {e}", path.display()))?
-                .path();
+            let entry = entry.map_err(|e| format!("{}: {e}", path.display()))?.path();
             if entry.is_dir() || entry.extension().is_some_and(|e| e == "txt") {
                 inside.push(entry);
             }

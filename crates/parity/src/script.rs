@@ -59,17 +59,12 @@ impl Line {
     /// The first word as text: the command's name.
     pub fn name(&self) -> &str {
         let first = self.words.first().filter(|w| w.name.is_none());
-        first
-            .and_then(|w| std::str::from_utf8(&w.value).ok())
-            .unwrap_or("")
+        first.and_then(|w| std::str::from_utf8(&w.value).ok()).unwrap_or("")
     }
 
     /// This line with `{i}` in every word replaced by `text`.
     pub fn with_index(&self, text: &str) -> Line {
-        let words = self.words.iter().map(|w| Word {
-            value: replace(&w.value, text),
-            ..w.clone()
-        });
+        let words = self.words.iter().map(|w| Word { value: replace(&w.value, text), ..w.clone() });
         Line {
             number: self.number,
             words: words.collect(),
@@ -94,17 +89,8 @@ impl Script {
 
     /// Parses the text of a script.
     pub fn parse(path: &Path, text: &str) -> Result<Script, String> {
-        let mut script = Script {
-            path: path.to_owned(),
-            rows: Vec::new(),
-            flags: Vec::new(),
-            blocks: Vec::new(),
-        };
-        let mut lines = text
-            .lines()
-            .enumerate()
-            .map(|(at, line)| (at + 1, line))
-            .peekable();
+        let mut script = Script { path: path.to_owned(), rows: Vec::new(), flags: Vec::new(), blocks: Vec::new() };
+        let mut lines = text.lines().enumerate().map(|(at, line)| (at + 1, line)).peekable();
         while lines.peek().is_some() {
             let (mut source, mut body, mut output) = (String::new(), Vec::new(), String::new());
             let mut recorded = false;
@@ -127,23 +113,17 @@ impl Script {
                 }
             }
             let commands = tree(&body).map_err(|e| format!("{}: {e}", path.display()))?;
-            script.blocks.push(Block {
-                source,
-                commands,
-                output,
-            });
+            script.blocks.push(Block { source, commands, output });
         }
         Ok(script)
     }
 
     fn header(&mut self, line: &str) {
         if let Some(rows) = line.strip_prefix("# rows:") {
-            self.rows
-                .extend(rows.split(',').map(|r| r.trim().to_owned()));
+            self.rows.extend(rows.split(',').map(|r| r.trim().to_owned()));
         }
         if let Some(flags) = line.strip_prefix("# flags:") {
-            self.flags
-                .extend(flags.split_whitespace().map(str::to_owned));
+            self.flags.extend(flags.split_whitespace().map(str::to_owned));
         }
     }
 
@@ -176,16 +156,9 @@ fn tree(lines: &[(usize, &str)]) -> Result<Vec<Line>, String> {
         if indent(line) != indent(lines[0].1) {
             return Err(format!("line {number}: indentation fits no line above"));
         }
-        let deeper = after
-            .iter()
-            .take_while(|(_, l)| indent(l) > indent(line))
-            .count();
+        let deeper = after.iter().take_while(|(_, l)| indent(l) > indent(line)).count();
         let words = words::split(line).map_err(|e| format!("line {number}: {e}"))?;
-        result.push(Line {
-            number,
-            words,
-            children: tree(&after[..deeper])?,
-        });
+        result.push(Line { number, words, children: tree(&after[..deeper])? });
         rest = &after[deeper..];
     }
     Ok(result)

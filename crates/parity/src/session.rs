@@ -81,18 +81,15 @@ impl Session {
             match line.name() {
                 "put" => {
                     let request = request::put(line, &self.names)?;
-                    self.answer("/etcdserverpb.KV/Put", request.encode_to_vec())
-                        .await
+                    self.answer("/etcdserverpb.KV/Put", request.encode_to_vec()).await
                 }
                 "delete" => {
                     let request = request::delete(line, &self.names)?;
-                    self.answer("/etcdserverpb.KV/DeleteRange", request.encode_to_vec())
-                        .await
+                    self.answer("/etcdserverpb.KV/DeleteRange", request.encode_to_vec()).await
                 }
                 "txn" => {
                     let request = request::txn(line, &self.names)?;
-                    self.answer("/etcdserverpb.KV/Txn", request.encode_to_vec())
-                        .await
+                    self.answer("/etcdserverpb.KV/Txn", request.encode_to_vec()).await
                 }
                 "range" => self.range(line).await,
                 "rangestream" => self.range_stream(line).await,
@@ -104,11 +101,10 @@ impl Session {
                 }
                 "until" => self.until(line).await,
                 "restart" => self.restart().await,
-                "watch" | "cancel" | "progress" | "expect" | "drain" | "send" | "close"
-                | "drop" => self.run_watch(line).await,
-                "grant" | "revoke" | "keepalive" | "ttl" | "leases" | "past" => {
-                    self.run_lease(line).await
+                "watch" | "cancel" | "progress" | "expect" | "drain" | "send" | "close" | "drop" => {
+                    self.run_watch(line).await
                 }
+                "grant" | "revoke" | "keepalive" | "ttl" | "leases" | "past" => self.run_lease(line).await,
                 _ => self.run_maintenance(line).await,
             }
         })
@@ -126,15 +122,9 @@ impl Session {
     }
 
     async fn until(&mut self, line: &Line) -> Result<String, String> {
-        let wanted = line
-            .words
-            .get(1)
-            .ok_or("until wants a text and a command")?;
+        let wanted = line.words.get(1).ok_or("until wants a text and a command")?;
         let wanted = String::from_utf8_lossy(&wanted.value).into_owned();
-        let command = Line {
-            words: line.words[2..].to_vec(),
-            ..line.clone()
-        };
+        let command = Line { words: line.words[2..].to_vec(), ..line.clone() };
         let deadline = Instant::now() + DEADLINE;
         loop {
             let output = self.run(&command).await?;
@@ -160,13 +150,9 @@ impl Session {
     async fn range(&mut self, line: &Line) -> Result<String, String> {
         let request = request::range(line, &self.names, &["brief"])?;
         if !has_flag(line, "brief") {
-            return self
-                .answer("/etcdserverpb.KV/Range", request.encode_to_vec())
-                .await;
+            return self.answer("/etcdserverpb.KV/Range", request.encode_to_vec()).await;
         }
-        let result = self
-            .call::<pb::RangeResponse>("/etcdserverpb.KV/Range", request.encode_to_vec())
-            .await?;
+        let result = self.call::<pb::RangeResponse>("/etcdserverpb.KV/Range", request.encode_to_vec()).await?;
         self.show(result, |r| (r.header.as_ref(), render::range_brief(r)))
     }
 
@@ -192,23 +178,14 @@ impl Session {
             return Ok(error_text(&end));
         }
         let (last, earlier) = chunks.split_last().ok_or("a stream without a message")?;
-        if earlier
-            .iter()
-            .any(|c| c.header.is_some() || c.more || c.count != 0)
-        {
+        if earlier.iter().any(|c| c.header.is_some() || c.more || c.count != 0) {
             return Err("a chunk before the last carries header, more or count".to_owned());
         }
         self.see(last.header.as_ref())?;
         let kvs = chunks.iter().flat_map(|c| c.kvs.iter().cloned()).collect();
-        let merged = pb::RangeResponse {
-            kvs,
-            ..last.clone()
-        };
-        let mut text = if has_flag(line, "brief") {
-            render::range_brief(&merged)
-        } else {
-            render::range(&merged, Place::Top)
-        };
+        let merged = pb::RangeResponse { kvs, ..last.clone() };
+        let mut text =
+            if has_flag(line, "brief") { render::range_brief(&merged) } else { render::range(&merged, Place::Top) };
         if has_flag(line, "chunks") {
             let sizes: Vec<_> = chunks.iter().map(|c| c.kvs.len().to_string()).collect();
             text.push_str(&format!("  chunks {}\n", sizes.join(" ")));
@@ -255,11 +232,7 @@ impl Session {
         Ok(text)
     }
 
-    async fn call<M: Message + Default>(
-        &mut self,
-        path: &str,
-        body: Vec<u8>,
-    ) -> Result<Result<M, Status>, String> {
+    async fn call<M: Message + Default>(&mut self, path: &str, body: Vec<u8>) -> Result<Result<M, Status>, String> {
         match self.unary(path, body).await? {
             Ok(bytes) => Ok(Ok(decode(&bytes)?)),
             Err(status) => Ok(Err(status)),
@@ -269,14 +242,11 @@ impl Session {
     async fn unary(&mut self, path: &str, body: Vec<u8>) -> Result<Result<Bytes, Status>, String> {
         let metadata = std::mem::take(&mut self.metadata);
         let call = self.transport.unary(path, metadata, body.into());
-        tokio::time::timeout(DEADLINE, call)
-            .await
-            .map_err(|_| format!("no answer to {path}"))
+        tokio::time::timeout(DEADLINE, call).await.map_err(|_| format!("no answer to {path}"))
     }
 
     fn open(&mut self, path: &str) -> Duplex {
-        self.transport
-            .stream(path, std::mem::take(&mut self.metadata))
+        self.transport.stream(path, std::mem::take(&mut self.metadata))
     }
 
     /// Renders the answer, or the error, of a call; the header goes through [`Session::see`].
@@ -317,9 +287,7 @@ fn is_error(output: &str) -> bool {
 }
 
 fn has_flag(line: &Line, flag: &str) -> bool {
-    line.words
-        .iter()
-        .any(|w| w.name.is_none() && !w.quoted && w.value == flag)
+    line.words.iter().any(|w| w.name.is_none() && !w.quoted && w.value == flag)
 }
 
 /// Decodes, and insists that encoding again gives as many bytes: a server that writes default
@@ -327,11 +295,7 @@ fn has_flag(line: &Line, flag: &str) -> bool {
 fn decode<M: Message + Default>(bytes: &Bytes) -> Result<M, String> {
     let message = M::decode(bytes.clone()).map_err(|e| format!("response: {e}"))?;
     if message.encoded_len() != bytes.len() {
-        return Err(format!(
-            "{} bytes decode to a message of {}",
-            bytes.len(),
-            message.encoded_len()
-        ));
+        return Err(format!("{} bytes decode to a message of {}", bytes.len(), message.encoded_len()));
     }
     Ok(message)
 }
@@ -346,20 +310,12 @@ async fn send(stream: &mut Duplex, body: Vec<u8>) -> Result<(), String> {
 /// The next message, or the stream's status. `Err` when `deadline` passes first.
 async fn receive(stream: &mut Duplex, deadline: Instant) -> Result<Result<Bytes, Status>, String> {
     let next = tokio::time::timeout_at(deadline, stream.receive.recv()).await;
-    let ended = Status {
-        code: "OK",
-        message: "the stream had ended before".to_owned(),
-    };
-    next.map(|item| item.unwrap_or(Err(ended)))
-        .map_err(|_| "nothing came in time".to_owned())
+    let ended = Status { code: "OK", message: "the stream had ended before".to_owned() };
+    next.map(|item| item.unwrap_or(Err(ended))).map_err(|_| "nothing came in time".to_owned())
 }
 
 fn parse_hex(text: &[u8]) -> Result<Vec<u8>, String> {
-    let digit = |b: u8| {
-        char::from(b)
-            .to_digit(16)
-            .ok_or("hexadecimal digits expected")
-    };
+    let digit = |b: u8| char::from(b).to_digit(16).ok_or("hexadecimal digits expected");
     let pair = |p: &[u8]| -> Result<u8, String> {
         let &[high, low] = p else {
             return Err("an even number of digits expected".to_owned());

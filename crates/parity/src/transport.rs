@@ -34,12 +34,7 @@ pub struct Duplex {
 /// Calls to one server. A path is `/service/Method`.
 pub trait Transport: Send + Sync {
     /// One request, one response.
-    fn unary(
-        &self,
-        path: &str,
-        metadata: Metadata,
-        body: Bytes,
-    ) -> BoxFuture<'_, Result<Bytes, Status>>;
+    fn unary(&self, path: &str, metadata: Metadata, body: Bytes) -> BoxFuture<'_, Result<Bytes, Status>>;
     /// Opens a stream of any kind. Returns at once: that the server refuses it is told by the
     /// stream's status.
     fn stream(&self, path: &str, metadata: Metadata) -> Duplex;

@@ -23,11 +23,7 @@ pub fn split(line: &str) -> Result<Vec<Word>, String> {
         if chars.peek().is_none() {
             return Ok(words);
         }
-        let mut word = Word {
-            name: None,
-            value: Bytes::new(),
-            quoted: false,
-        };
+        let mut word = Word { name: None, value: Bytes::new(), quoted: false };
         let mut value = Vec::new();
         let mut in_quotes = false;
         while let Some(byte) = chars.next_if(|b| in_quotes || !b.is_ascii_whitespace()) {
@@ -54,9 +50,7 @@ pub fn split(line: &str) -> Result<Vec<Word>, String> {
 
 fn is_name(text: &[u8]) -> bool {
     text.first().is_some_and(u8::is_ascii_alphabetic)
-        && text
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+        && text.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
 }
 
 fn escape(chars: &mut impl Iterator<Item = u8>) -> Result<u8, String> {
@@ -86,11 +80,7 @@ pub fn show(bytes: &[u8]) -> String {
         if bytes.iter().all(|&b| b == first) {
             return format!("<{} bytes of {}>", bytes.len(), show(&[first]));
         }
-        return format!(
-            "<{} bytes, crc32c {:08x}>",
-            bytes.len(),
-            crc32c::crc32c(bytes)
-        );
+        return format!("<{} bytes, crc32c {:08x}>", bytes.len(), crc32c::crc32c(bytes));
     }
     let plain = |b: &u8| b.is_ascii_alphanumeric() || b"_-/.:+{}[]".contains(b);
     if !bytes.is_empty() && bytes.iter().all(plain) {
@@ -114,11 +104,7 @@ mod tests {
     use super::*;
 
     fn word(name: Option<&str>, value: &[u8], quoted: bool) -> Word {
-        Word {
-            name: name.map(str::to_owned),
-            value: Bytes::copy_from_slice(value),
-            quoted,
-        }
+        Word { name: name.map(str::to_owned), value: Bytes::copy_from_slice(value), quoted }
     }
 
     #[test]

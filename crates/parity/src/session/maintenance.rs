@@ -18,9 +18,7 @@ impl Session {
             "downgrade" => self.downgrade(line).await,
             "defragment" => {
                 let path = "/etcdserverpb.Maintenance/Defragment";
-                let result = self
-                    .call::<pb::DefragmentResponse>(path, Vec::new())
-                    .await?;
+                let result = self.call::<pb::DefragmentResponse>(path, Vec::new()).await?;
                 self.show(result, |r| (None, simple("defragment", r.header.as_ref())))
             }
             "moveleader" => self.move_leader(line).await,
@@ -31,30 +29,20 @@ impl Session {
 
     async fn compact(&mut self, line: &Line) -> Result<String, String> {
         let mut args = Args::new(line, 1, &["physical"], &self.names);
-        let request = pb::CompactionRequest {
-            revision: args.required_number("revision")?,
-            physical: args.flag("physical"),
-        };
+        let request =
+            pb::CompactionRequest { revision: args.required_number("revision")?, physical: args.flag("physical") };
         args.finish()?;
         let path = "/etcdserverpb.KV/Compact";
-        let result = self
-            .call::<pb::CompactionResponse>(path, request.encode_to_vec())
-            .await?;
-        self.show(result, |r| {
-            (r.header.as_ref(), simple("compact", r.header.as_ref()))
-        })
+        let result = self.call::<pb::CompactionResponse>(path, request.encode_to_vec()).await?;
+        self.show(result, |r| (r.header.as_ref(), simple("compact", r.header.as_ref())))
     }
 
     async fn hash_kv(&mut self, line: &Line) -> Result<String, String> {
         let mut args = Args::new(line, 1, &[], &self.names);
-        let request = pb::HashKvRequest {
-            revision: args.number("rev")?,
-        };
+        let request = pb::HashKvRequest { revision: args.number("rev")? };
         args.finish()?;
         let path = "/etcdserverpb.Maintenance/HashKV";
-        let result = self
-            .call::<pb::HashKvResponse>(path, request.encode_to_vec())
-            .await?;
+        let result = self.call::<pb::HashKvResponse>(path, request.encode_to_vec()).await?;
         self.show(result, |r| {
             let text = format!(
                 "hashkv {} hash={:08x} compact={} hash-revision={}\n",
@@ -69,9 +57,7 @@ impl Session {
 
     /// The hash of a whole database depends on its format: only that there is one is told.
     async fn hash(&mut self) -> Result<String, String> {
-        let result = self
-            .call::<pb::HashResponse>("/etcdserverpb.Maintenance/Hash", Vec::new())
-            .await?;
+        let result = self.call::<pb::HashResponse>("/etcdserverpb.Maintenance/Hash", Vec::new()).await?;
         self.show(result, |r| {
             let hash = if r.hash == 0 { "zero" } else { "some" };
             let header = render::header(r.header.as_ref(), Place::Top);
@@ -84,42 +70,23 @@ impl Session {
         let result = self.call::<pb::StatusResponse>(path, Vec::new()).await?;
         self.show(result, |r| {
             let header = r.header.unwrap_or_default();
-            let relation =
-                |ok: bool, name: &str| format!("{name}={}", if ok { "yes" } else { "no" });
+            let relation = |ok: bool, name: &str| format!("{name}={}", if ok { "yes" } else { "no" });
             let mut text = format!("status {}\n", render::header(r.header.as_ref(), Place::Top));
             let mut say = |line: String| text.push_str(&format!("  {line}\n"));
-            say(relation(
-                r.version.split('.').count() == 3,
-                "version-has-three-parts",
-            ));
-            say(relation(
-                r.db_size >= r.db_size_in_use && r.db_size_in_use > 0,
-                "size-in-use-within-size",
-            ));
+            say(relation(r.version.split('.').count() == 3, "version-has-three-parts"));
+            say(relation(r.db_size >= r.db_size_in_use && r.db_size_in_use > 0, "size-in-use-within-size"));
             say(format!("quota={}", r.db_size_quota));
             say(relation(r.leader == header.member_id, "leader-is-self"));
-            say(relation(
-                r.raft_term == header.raft_term,
-                "term-as-in-header",
-            ));
-            say(relation(
-                r.raft_index >= r.raft_applied_index && r.raft_applied_index > 0,
-                "applied-within-index",
-            ));
+            say(relation(r.raft_term == header.raft_term, "term-as-in-header"));
+            say(relation(r.raft_index >= r.raft_applied_index && r.raft_applied_index > 0, "applied-within-index"));
             say(format!("learner={}", r.is_learner));
             say(format!("storage={}", r.storage_version));
             say(match &r.downgrade_info {
-                Some(info) => format!(
-                    "downgrade enabled={} target={:?}",
-                    info.enabled, info.target_version
-                ),
+                Some(info) => format!("downgrade enabled={} target={:?}", info.enabled, info.target_version),
                 None => "downgrade none".to_owned(),
             });
             for error in &r.errors {
-                say(format!(
-                    "error {}",
-                    error.replace(&header.member_id.to_string(), "SELF")
-                ));
+                say(format!("error {}", error.replace(&header.member_id.to_string(), "SELF")));
             }
             (r.header.as_ref(), text)
         })
@@ -147,28 +114,15 @@ impl Session {
             Some(number) => number.parse().map_err(|_| "member wants a number")?,
         };
         args.finish()?;
-        let request = pb::AlarmRequest {
-            action,
-            member_id,
-            alarm,
-        };
+        let request = pb::AlarmRequest { action, member_id, alarm };
         let path = "/etcdserverpb.Maintenance/Alarm";
-        let result = self
-            .call::<pb::AlarmResponse>(path, request.encode_to_vec())
-            .await?;
+        let result = self.call::<pb::AlarmResponse>(path, request.encode_to_vec()).await?;
         self.show(result, |r| {
             let own = own.or(r.header.map(|h| h.member_id));
             let mut text = simple("alarm", r.header.as_ref());
             for alarm in &r.alarms {
-                let member = if Some(alarm.member_id) == own {
-                    "self".to_owned()
-                } else {
-                    alarm.member_id.to_string()
-                };
-                text.push_str(&format!(
-                    "  alarm={} member={member}\n",
-                    alarm.alarm().as_str_name()
-                ));
+                let member = if Some(alarm.member_id) == own { "self".to_owned() } else { alarm.member_id.to_string() };
+                text.push_str(&format!("  alarm={} member={member}\n", alarm.alarm().as_str_name()));
             }
             (r.header.as_ref(), text)
         })
@@ -186,15 +140,10 @@ impl Session {
         args.finish()?;
         let request = pb::DowngradeRequest { action, version };
         let path = "/etcdserverpb.Maintenance/Downgrade";
-        let result = self
-            .call::<pb::DowngradeResponse>(path, request.encode_to_vec())
-            .await?;
+        let result = self.call::<pb::DowngradeResponse>(path, request.encode_to_vec()).await?;
         self.show(result, |r| {
             let header = render::header(r.header.as_ref(), Place::Top);
-            (
-                r.header.as_ref(),
-                format!("downgrade {header} version={}\n", r.version),
-            )
+            (r.header.as_ref(), format!("downgrade {header} version={}\n", r.version))
         })
     }
 

@@ -74,28 +74,18 @@ impl Session {
     }
 
     async fn watch(&mut self, line: &Line) -> Result<String, String> {
-        let name = line
-            .words
-            .get(1)
-            .filter(|w| w.name.is_none())
-            .ok_or("watch wants a name")?;
+        let name = line.words.get(1).filter(|w| w.name.is_none()).ok_or("watch wants a name")?;
         let name = String::from_utf8_lossy(&name.value).into_owned();
         let request = request::watch(line, &self.names)?;
         let on = self.stream_name(&mut Args::new(line, 2, &[], &self.names))?;
-        self.request(&on, RequestUnion::CreateRequest(request))
-            .await?;
+        self.request(&on, RequestUnion::CreateRequest(request)).await?;
         let response = match self.take(&on, |r| r.created).await? {
             Ok(response) => response,
             Err(status) => return Ok(ended_text(&status)),
         };
         if !response.canceled {
             let id = response.watch_id;
-            if self
-                .stream(&on)
-                .inbox
-                .iter()
-                .any(|r| r.watch_id == id && !r.events.is_empty())
-            {
+            if self.stream(&on).inbox.iter().any(|r| r.watch_id == id && !r.events.is_empty()) {
                 return Err("events came before the create reply".to_owned());
             }
             // A used id starts again.
@@ -113,23 +103,15 @@ impl Session {
             args.finish()?;
             let watch_id = Args::new(line, 1, &["nowait"], &self.names).number("id")?;
             let cancel = pb::WatchCancelRequest { watch_id };
-            self.request(&on, RequestUnion::CancelRequest(cancel))
-                .await?;
-            return if nowait {
-                Ok(String::new())
-            } else {
-                Err("cancel id= needs nowait".to_owned())
-            };
+            self.request(&on, RequestUnion::CancelRequest(cancel)).await?;
+            return if nowait { Ok(String::new()) } else { Err("cancel id= needs nowait".to_owned()) };
         }
         let name = args.required_text("watcher")?;
         args.finish()?;
         let (on, watch_id) = self.watcher(&name)?;
         let cancel = pb::WatchCancelRequest { watch_id };
-        self.request(&on, RequestUnion::CancelRequest(cancel))
-            .await?;
-        let response = self
-            .take(&on, |r| r.watch_id == watch_id && r.canceled)
-            .await?;
+        self.request(&on, RequestUnion::CancelRequest(cancel)).await?;
+        let response = self.take(&on, |r| r.watch_id == watch_id && r.canceled).await?;
         Ok(named(&name, response))
     }
 
@@ -139,11 +121,7 @@ impl Session {
         let on = self.stream_name(&mut args)?;
         args.finish()?;
         if nowait {
-            self.request(
-                &on,
-                RequestUnion::ProgressRequest(pb::WatchProgressRequest {}),
-            )
-            .await?;
+            self.request(&on, RequestUnion::ProgressRequest(pb::WatchProgressRequest {})).await?;
             return Ok(String::new());
         }
         Ok(named("progress", Ok(self.synced(&on).await?)))
@@ -153,11 +131,7 @@ impl Session {
     async fn synced(&mut self, on: &str) -> Result<pb::WatchResponse, String> {
         let (deadline, revision) = (Instant::now() + DEADLINE, self.revision);
         loop {
-            self.request(
-                on,
-                RequestUnion::ProgressRequest(pb::WatchProgressRequest {}),
-            )
-            .await?;
+            self.request(on, RequestUnion::ProgressRequest(pb::WatchProgressRequest {})).await?;
             let wait = (Instant::now() + PROGRESS_RETRY).min(deadline);
             let current = |r: &pb::WatchResponse| {
                 is_stream_progress(r) && r.header.as_ref().is_some_and(|h| h.revision >= revision)
@@ -174,21 +148,14 @@ impl Session {
     async fn expect(&mut self, line: &Line) -> Result<String, String> {
         let mut args = Args::new(line, 1, &["brief"], &self.names);
         let brief = args.flag("brief");
-        let (name, what) = (
-            args.required_text("watcher or stream")?,
-            args.required_text("what")?,
-        );
+        let (name, what) = (args.required_text("watcher or stream")?, args.required_text("what")?);
         let noun = args.optional();
         args.finish()?;
         if what == "end" {
             while self.stream(&name).ended.is_none() {
                 self.pump(&name, Instant::now() + DEADLINE).await?;
             }
-            let status = self
-                .stream(&name)
-                .ended
-                .clone()
-                .expect("the loop ends when it is there");
+            let status = self.stream(&name).ended.clone().expect("the loop ends when it is there");
             return Ok(ended_text(&status));
         }
         let (on, id) = self.watcher(&name)?;
@@ -196,14 +163,9 @@ impl Session {
         let response = match (what.as_str(), noun.as_deref()) {
             ("response", None) => self.take(&on, mine).await?,
             ("canceled", None) => self.take(&on, |r| mine(r) && r.canceled).await?,
-            ("progress", None) => {
-                self.take(&on, |r| mine(r) && !r.canceled && r.events.is_empty())
-                    .await?
-            }
+            ("progress", None) => self.take(&on, |r| mine(r) && !r.canceled && r.events.is_empty()).await?,
             (count, Some(b"events" | b"event")) => {
-                let count = count
-                    .parse()
-                    .map_err(|_| "expect wants a number of events")?;
+                let count = count.parse().map_err(|_| "expect wants a number of events")?;
                 return self.expect_events(&name, &on, id, count, brief).await;
             }
             _ => return Err("expect what?".to_owned()),
@@ -233,17 +195,11 @@ impl Session {
             }
         }
         let noun = if events.len() == 1 { "event" } else { "events" };
-        let text: String = events
-            .iter()
-            .map(|e| render::indent(&render::event(e)))
-            .collect();
+        let text: String = events.iter().map(|e| render::indent(&render::event(e))).collect();
         if brief {
             let digest = crc32c::crc32c(text.as_bytes());
             let lines = text.lines().next().unwrap_or_default();
-            return Ok(format!(
-                "{name} {} {noun}, crc32c {digest:08x}\n{lines}\n",
-                events.len()
-            ));
+            return Ok(format!("{name} {} {noun}, crc32c {digest:08x}\n{lines}\n", events.len()));
         }
         Ok(format!("{name} {} {noun}\n{text}", events.len()))
     }
@@ -258,13 +214,7 @@ impl Session {
             }
         }
         // A progress answer nobody waited for (`progress nowait`) is worth telling.
-        let early: Vec<_> = self
-            .stream(&on)
-            .inbox
-            .iter()
-            .filter(|r| is_stream_progress(r))
-            .cloned()
-            .collect();
+        let early: Vec<_> = self.stream(&on).inbox.iter().filter(|r| is_stream_progress(r)).cloned().collect();
         self.synced(&on).await?;
         let mut left: Vec<_> = std::mem::take(&mut self.stream(&on).inbox).into();
         left.retain(|r| !is_stream_progress(r));
@@ -273,10 +223,7 @@ impl Session {
         if left.is_empty() {
             return Ok("nothing more\n".to_owned());
         }
-        Ok(left
-            .iter()
-            .map(|r| format!("more {}", render::watch(r)))
-            .collect())
+        Ok(left.iter().map(|r| format!("more {}", render::watch(r))).collect())
     }
 
     async fn send_raw(&mut self, line: &Line) -> Result<String, String> {
@@ -291,9 +238,7 @@ impl Session {
 
     async fn request(&mut self, on: &str, union: RequestUnion) -> Result<(), String> {
         self.ensure(on);
-        let request = pb::WatchRequest {
-            request_union: Some(union),
-        };
+        let request = pb::WatchRequest { request_union: Some(union) };
         send(&mut self.stream(on).duplex, request.encode_to_vec()).await
     }
 
@@ -323,10 +268,7 @@ impl Session {
                 return Some(Err(status.clone()));
             }
             if let Err(error) = self.pump(on, deadline).await {
-                let broken = Status {
-                    code: "Internal",
-                    message: error,
-                };
+                let broken = Status { code: "Internal", message: error };
                 if Instant::now() >= deadline {
                     return None;
                 }
@@ -353,13 +295,8 @@ impl Session {
     fn ensure(&mut self, name: &str) {
         if !self.streams.contains_key(name) {
             let duplex = self.open("/etcdserverpb.Watch/Watch");
-            let stream = Stream {
-                duplex,
-                inbox: VecDeque::new(),
-                ended: None,
-                delivered: BTreeMap::new(),
-                stray_progress: 0,
-            };
+            let stream =
+                Stream { duplex, inbox: VecDeque::new(), ended: None, delivered: BTreeMap::new(), stray_progress: 0 };
             self.streams.insert(name.to_owned(), stream);
         }
     }
@@ -370,9 +307,7 @@ impl Session {
     }
 
     fn stream_name(&self, args: &mut Args<'_>) -> Result<String, String> {
-        Ok(args
-            .named_text("on")?
-            .unwrap_or_else(|| DEFAULT_STREAM.to_owned()))
+        Ok(args.named_text("on")?.unwrap_or_else(|| DEFAULT_STREAM.to_owned()))
     }
 
     fn only_stream(&self, line: &Line) -> Result<String, String> {
@@ -382,10 +317,7 @@ impl Session {
     }
 
     fn watcher(&self, name: &str) -> Result<(String, i64), String> {
-        self.watchers
-            .get(name)
-            .cloned()
-            .ok_or_else(|| format!("no watcher {name}"))
+        self.watchers.get(name).cloned().ok_or_else(|| format!("no watcher {name}"))
     }
 }
 
@@ -395,29 +327,23 @@ impl Stream {
             return Ok(());
         }
         let header = response.header.as_ref().map_or(0, |h| h.revision);
-        let (mut last, unfinished) = *self
-            .delivered
-            .get(&response.watch_id)
-            .unwrap_or(&(0, false));
+        let (mut last, unfinished) = *self.delivered.get(&response.watch_id).unwrap_or(&(0, false));
         for (at, event) in response.events.iter().enumerate() {
             let revision = event.kv.as_ref().map_or(0, |kv| kv.mod_revision);
             let goes_on = revision == last && (at > 0 || unfinished);
             if !(revision > last || goes_on) || revision > header {
-                return Err(format!(
-                    "event of revision {revision} after {last}, header {header}"
-                ));
+                return Err(format!("event of revision {revision} after {last}, header {header}"));
             }
             last = revision;
         }
-        self.delivered
-            .insert(response.watch_id, (last, response.fragment));
+        self.delivered.insert(response.watch_id, (last, response.fragment));
         Ok(())
     }
 }
 
 /// The answer to a progress request: for the stream, not for one watcher.
 fn is_stream_progress(response: &pb::WatchResponse) -> bool {
-    response.watch_id == -1 && !response.created && !response.canceled
+    response.watch_id == -1 && !response.created && !response.canceled && response.events.is_empty()
 }
 
 fn named(name: &str, response: Result<pb::WatchResponse, Status>) -> String {
