@@ -226,6 +226,10 @@ impl Session {
                 let r: pb::TxnResponse = decode(&bytes)?;
                 (r.header, render::txn(&r, Place::Top))
             }
+            "/grpc.health.v1.Health/Check" => {
+                let r: cetera_proto::health::HealthCheckResponse = decode(&bytes)?;
+                return Ok(format!("health {}\n", r.status().as_str_name()));
+            }
             _ => return Ok(format!("answered {path}\n")),
         };
         self.see(header.as_ref())?;
