@@ -149,9 +149,8 @@ impl StoreCheckpoint {
         put(SCALARS, &mut out)?;
         manifest.encode(&mut out);
         put(MANIFEST, &mut out)?;
-        let place = |location: Location| {
-            relocation.as_ref().and_then(|moves| moves.translate(location)).unwrap_or(location)
-        };
+        let place =
+            |location: Location| relocation.as_ref().and_then(|moves| moves.translate(location)).unwrap_or(location);
         for part in garbage.chunks(CHUNK_BYTES / 16) {
             part.iter().for_each(|&location| put_location(&mut out, place(location)));
             put(GARBAGE, &mut out)?;
@@ -260,10 +259,7 @@ impl StoreRestore {
     }
 
     /// Builds the store over the log that `open` opens with the recorded manifest.
-    pub fn finish(
-        self,
-        open: impl FnOnce(&LogManifest) -> Result<RevLog, LogError>,
-    ) -> Result<Store, RestoreError> {
+    pub fn finish(self, open: impl FnOnce(&LogManifest) -> Result<RevLog, LogError>) -> Result<Store, RestoreError> {
         let scalars = self.scalars.ok_or(RestoreError::Malformed("no scalars"))?;
         let manifest = self.manifest.ok_or(RestoreError::Malformed("no manifest"))?;
         let mut entries = Entries::new(&self.index);

@@ -127,9 +127,8 @@ impl Store {
         while count < max_records
             && let Some(&location) = self.garbage.front()
         {
-            let hash = self
-                .log
-                .read(location, |record| record_hash(record.revision, record.tombstone, record.payload))?;
+            let hash =
+                self.log.read(location, |record| record_hash(record.revision, record.tombstone, record.payload))?;
             self.compaction.dropped = self.compaction.dropped.wrapping_add(hash);
             self.log.release(location);
             self.garbage.pop_front();

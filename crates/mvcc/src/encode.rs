@@ -191,10 +191,9 @@ mod tests {
 
     #[test]
     fn fields_ascend_and_zeros_are_omitted() {
-        let kv = KeyValueRef { key: b"foo", create_revision: 2, mod_revision: 300, version: 1, value: b"bar", lease: 7 };
-        let want = [
-            &[0x0a, 3][..], b"foo", &[0x10, 2, 0x18, 0xac, 0x02, 0x20, 1, 0x2a, 3], b"bar", &[0x30, 7],
-        ];
+        let kv =
+            KeyValueRef { key: b"foo", create_revision: 2, mod_revision: 300, version: 1, value: b"bar", lease: 7 };
+        let want = [&[0x0a, 3][..], b"foo", &[0x10, 2, 0x18, 0xac, 0x02, 0x20, 1, 0x2a, 3], b"bar", &[0x30, 7]];
         assert_eq!(bytes(&kv), want.concat());
         assert_eq!(bytes(&KeyValueRef { key: b"k", ..Default::default() }), [0x0a, 1, b'k']);
         // Go writes a negative int64 in ten bytes.
@@ -205,7 +204,14 @@ mod tests {
     #[test]
     fn decode_is_the_inverse() {
         for (value, lease) in [(&b""[..], 0), (b"v", 0), (b"", 9), (&[7u8; 300][..], -5)] {
-            let kv = KeyValueRef { key: b"key", create_revision: 1 << 40, mod_revision: i64::MAX, version: 200, value, lease };
+            let kv = KeyValueRef {
+                key: b"key",
+                create_revision: 1 << 40,
+                mod_revision: i64::MAX,
+                version: 200,
+                value,
+                lease,
+            };
             let encoded = bytes(&kv);
             assert_eq!(KeyValueRef::decode(&encoded), Some(kv));
             assert_eq!(key_of_payload(&encoded), b"key");

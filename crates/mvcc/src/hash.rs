@@ -64,8 +64,7 @@ impl View {
             if record.revision.main > revision {
                 return ControlFlow::Break(());
             }
-            let counts = record.revision.main > self.compacted
-                || !record.tombstone && self.keeps(&record, keep_at);
+            let counts = record.revision.main > self.compacted || !record.tombstone && self.keeps(&record, keep_at);
             if counts {
                 hash = append_record(hash, &record);
             }

@@ -63,11 +63,8 @@ impl View {
 
     fn event(&self, record: &Record<'_>, key: &[u8], arena: &mut BytesMut) -> EventRec {
         let Record { revision, tombstone, payload } = *record;
-        let start = if tombstone {
-            encode_delete(arena, key, revision.main)
-        } else {
-            encode_put_payload(arena, payload)
-        };
+        let start =
+            if tombstone { encode_delete(arena, key, revision.main) } else { encode_put_payload(arena, payload) };
         let event = arena.split().freeze();
         let before = revision.main - 1;
         let visible = before >= self.compacted;

@@ -10,8 +10,8 @@ use cetera_storage::revlog::{Location, LogError, LogReader, Record, RevLog};
 use crate::{
     encode::{KeyValueRef, around_value, put_varint, varint_len},
     error::MvccError,
-    query::{Bounds, RangeQuery, SortOrder, SortTarget},
     past::KeyRevision,
+    query::{Bounds, RangeQuery, SortOrder, SortTarget},
     tree::{KeyEnd, Totals, Tree},
 };
 

@@ -5,9 +5,10 @@
 //! plan_rewrite -> StoreRewrite::run (background) -> install_rewrite -> rewrite_step until it says no
 //! ```
 //!
-//! A record lives if the index refers to it. The rewrite asks a snapshot of the index taken at the plan; records that
-//! die between that and the step that visits them were copied in vain, and their copies are released then. Queued
-//! garbage may still lie in the old segments, so the queue is emptied before these are given up.
+//! A record lives if the index or the garbage queue refers to it. The rewrite asks snapshots of both taken at the
+//! plan; records that die between that and the step that visits them were copied in vain, and their copies are released
+//! then. Queued garbage is read once more, for the record sum: so the queue is emptied before the old segments are
+//! given up, and what is in it moves too, for a checkpoint in the meantime names the new segments only.
 
 use cetera_storage::{
     revision::Revision,
@@ -31,14 +32,18 @@ pub(crate) struct Moving {
 pub struct StoreRewrite {
     plan: RewritePlan,
     index: Tree,
+    /// Sorted.
+    garbage: Vec<Location>,
 }
 
 impl StoreRewrite {
     /// Copies the records the index refers to and makes the copies durable. Blocks on the disk.
     pub fn run(self) -> Result<RewriteDone, LogError> {
-        let StoreRewrite { plan, index } = self;
-        plan.run(&mut |revision, _, payload, _| {
-            index.get(key_of_payload(payload)).is_some_and(|entry| location_of(entry, revision).is_some())
+        let StoreRewrite { plan, index, garbage } = self;
+        plan.run(&mut |revision, _, payload, location| {
+            let entry = index.get(key_of_payload(payload));
+            entry.is_some_and(|entry| location_of(entry, revision).is_some())
+                || garbage.binary_search(&location).is_ok()
         })
     }
 }
@@ -50,7 +55,9 @@ impl Store {
             return None;
         }
         let plan = self.log.plan_rewrite(max_bytes)?;
-        Some(StoreRewrite { plan, index: self.index.clone() })
+        let mut garbage: Vec<_> = self.garbage.iter().copied().collect();
+        garbage.sort_unstable();
+        Some(StoreRewrite { plan, index: self.index.clone(), garbage })
     }
 
     /// Takes a finished rewrite in. The index follows in [`Store::rewrite_step`]s.

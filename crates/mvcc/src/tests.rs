@@ -2,6 +2,7 @@
 
 mod basics;
 mod hashkv;
+mod model;
 
 
 

@@ -88,10 +88,10 @@ impl View {
     pub fn totals(&self, key: &[u8], end: &[u8]) -> Totals {
         match Bounds::new(key, end) {
             Bounds::Span(start, end) => self.index.totals(start, end),
-            Bounds::Single(key) => self.reading().get(key, self.current).map_or_else(Totals::default, |live| Totals {
-                keys: 1,
-                bytes: u64::from(live.location.len),
-            }),
+            Bounds::Single(key) => self
+                .reading()
+                .get(key, self.current)
+                .map_or_else(Totals::default, |live| Totals { keys: 1, bytes: u64::from(live.location.len) }),
         }
     }
 }
