@@ -4,3 +4,4 @@
 pub mod revision;
 pub mod revlog;
 pub mod vfs;
+pub mod wal;
