@@ -52,10 +52,11 @@ impl Transport for GrpcTransport {
     fn unary(&self, path: &str, metadata: Metadata, body: Bytes) -> BoxFuture<'_, Result<Bytes, Status>> {
         let (mut client, path) = (self.client.clone(), path.to_owned());
         Box::pin(async move {
+            let deadline = has_deadline(&metadata);
             let request = request(metadata, body)?;
             client.ready().await.map_err(|e| unavailable(&e))?;
             let response = client.unary(request, uri(&path)?, BytesCodec).await;
-            response.map(tonic::Response::into_inner).map_err(|s| status(&s))
+            response.map(tonic::Response::into_inner).map_err(|s| status(&s, deadline))
         })
     }
 
@@ -82,13 +83,14 @@ async fn run_stream(
     requests: mpsc::Receiver<Bytes>,
     responses: &mpsc::Sender<Result<Bytes, Status>>,
 ) -> Status {
+    let deadline = has_deadline(&metadata);
     let result = async {
         let request = request(metadata, ReceiverStream::new(requests))?;
         client.ready().await.map_err(|e| unavailable(&e))?;
         let response = client.streaming(request, uri(path)?, BytesCodec).await;
-        let mut messages = response.map_err(|s| status(&s))?.into_inner();
+        let mut messages = response.map_err(|s| status(&s, deadline))?.into_inner();
         while let Some(message) = messages.next().await {
-            if responses.send(Ok(message.map_err(|s| status(&s))?)).await.is_err() {
+            if responses.send(Ok(message.map_err(|s| status(&s, deadline))?)).await.is_err() {
                 break;
             }
         }
@@ -118,11 +120,22 @@ fn request<T>(metadata: Metadata, message: T) -> Result<Request<T>, Status> {
     Ok(request)
 }
 
+fn has_deadline(metadata: &Metadata) -> bool {
+    metadata.iter().any(|(name, _)| name == "grpc-timeout")
+}
+
 fn unavailable(error: &dyn std::error::Error) -> Status {
     Status { code: "Unavailable", message: error.to_string() }
 }
 
-fn status(status: &tonic::Status) -> Status {
+/// A status in the words of a script. `deadline`: the call carried one. When it passes, the server's
+/// status races with its reset of the stream; every gRPC client watches the clock itself and makes
+/// the same of both.
+fn status(status: &tonic::Status, deadline: bool) -> Status {
+    let canceled = || reset_reason(status).is_some_and(|reason| reason == "CANCEL");
+    if deadline && (status.code() == Code::DeadlineExceeded || canceled()) {
+        return Status { code: "DeadlineExceeded", message: String::new() };
+    }
     if let Some(reason) = reset_reason(status) {
         return Status { code: "Reset", message: reason };
     }

@@ -9,7 +9,7 @@
 //! disk); those are checked for shape and replaced by a word. A script never sleeps: it waits for
 //! a condition, with a deadline whose passing fails the script.
 //!
-//! The language is described in `docs` of [`script`] (the file) and [`session`] (the commands).
+//! The file format is described in [`script`], the commands in [`session`].
 
 pub mod diff;
 pub mod grpc;

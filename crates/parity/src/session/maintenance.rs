@@ -86,6 +86,8 @@ impl Session {
                 None => "downgrade none".to_owned(),
             });
             for error in &r.errors {
+                // How many spaces Go puts between the fields of a printed message is left to chance.
+                let error = error.split_whitespace().collect::<Vec<_>>().join(" ");
                 say(format!("error {}", error.replace(&header.member_id.to_string(), "SELF")));
             }
             (r.header.as_ref(), text)
