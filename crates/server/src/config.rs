@@ -106,7 +106,9 @@ impl Config {
     }
 
     fn from_values(values: Values) -> Result<Config, String> {
-        let urls = |name: &str| -> Result<Vec<Url>, String> { values.list(name).iter().map(|text| Url::parse(text)).collect() };
+        let urls = |name: &str| -> Result<Vec<Url>, String> {
+            values.list(name).iter().map(|text| Url::parse(text)).collect()
+        };
         let name = values.text("name").to_string();
         let advertise_peer = urls("initial-advertise-peer-urls")?;
         let advertise_client = urls("advertise-client-urls")?;
@@ -157,7 +159,10 @@ impl Config {
         for url in self.listeners() {
             url.check_bindable()?;
             if url.scheme != "http" {
-                return Err(format!("listening on {} is not supported by this version of cetera: only http is", url.scheme));
+                return Err(format!(
+                    "listening on {} is not supported by this version of cetera: only http is",
+                    url.scheme
+                ));
             }
         }
         for url in &self.listen_client_http {
@@ -245,11 +250,16 @@ pub fn version_text() -> String {
         "aarch64" => "arm64",
         other => other,
     };
-    format!("etcd Version: {VERSION}\nGit SHA: {GIT_SHA}\nGo Version: none\nGo OS/Arch: {}/{arch}\n", std::env::consts::OS)
+    format!(
+        "etcd Version: {VERSION}\nGit SHA: {GIT_SHA}\nGo Version: none\nGo OS/Arch: {}/{arch}\n",
+        std::env::consts::OS
+    )
 }
 
 fn number<N: std::str::FromStr>(values: &Values, name: &str) -> Result<N, String> {
-    values.number(name).ok_or_else(|| format!("invalid value {:?} for flag -{name}: value out of range", values.text(name)))
+    values
+        .number(name)
+        .ok_or_else(|| format!("invalid value {:?} for flag -{name}: value out of range", values.text(name)))
 }
 
 /// `name=url,name=url`: a name may come several times. An untouched default follows the member's own name (F-8).
@@ -307,7 +317,8 @@ mod tests {
         assert_eq!(config.data_dir, PathBuf::from("a.etcd"));
         let config = read(&["--initial-cluster=b=http://h:2,a=http://h:1,b=http://g:2"]).expect("valid");
         let urls = |list: &[&str]| list.iter().map(|url| url.to_string()).collect::<Vec<_>>();
-        let expected = [("a".to_string(), urls(&["http://h:1"])), ("b".to_string(), urls(&["http://g:2", "http://h:2"]))];
+        let expected =
+            [("a".to_string(), urls(&["http://h:1"])), ("b".to_string(), urls(&["http://g:2", "http://h:2"]))];
         assert_eq!(config.initial_cluster, expected);
     }
 
@@ -322,10 +333,16 @@ mod tests {
                 &["--election-timeout=400"],
                 "--election-timeout[400ms] should be at least as 5 times as --heartbeat-interval[100ms]",
             ),
-            (&["--election-timeout=50001"], "--election-timeout[50001ms] is too long, and should be set less than 50000ms"),
+            (
+                &["--election-timeout=50001"],
+                "--election-timeout[50001ms] is too long, and should be set less than 50000ms",
+            ),
             (&["--heartbeat-interval=0"], "--heartbeat-interval must be >0 (set to 0ms)"),
             (&["--listen-peer-urls=http://example.com:1"], "expected IP in URL for binding (http://example.com:1)"),
-            (&["--max-concurrent-streams=4294967296"], "invalid value \"4294967296\" for flag -max-concurrent-streams: value out of range"),
+            (
+                &["--max-concurrent-streams=4294967296"],
+                "invalid value \"4294967296\" for flag -max-concurrent-streams: value out of range",
+            ),
         ] {
             assert_eq!(read(arguments).expect_err("must stop"), Stop::Failure(text.to_string()), "{arguments:?}");
         }

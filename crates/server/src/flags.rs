@@ -372,7 +372,8 @@ mod tests {
 
     #[test]
     fn go_syntax() {
-        let values = parse(&["-name", "a", "--data-dir=/d", "--pre-vote", "--memory-mlock=T", "--snapshot=9"]).expect("valid");
+        let values =
+            parse(&["-name", "a", "--data-dir=/d", "--pre-vote", "--memory-mlock=T", "--snapshot=9"]).expect("valid");
         assert_eq!((values.text("name"), values.text("data-dir")), ("a", "/d"));
         assert!(values.bool("pre-vote") && values.bool("memory-mlock") && values.is_set("pre-vote"));
         let values = parse(&["--grpc-keepalive-min-time", "90s", "--"]).expect("valid");
@@ -400,7 +401,10 @@ mod tests {
         let mut notes = Vec::new();
         let pair = |name: &str, text: &str| (name.to_string(), text.to_string());
         values
-            .parse_environment([pair("ETCD_DATA_DIR", "/d"), pair("ETCD_ODD", "1"), pair("HOME", "/")].into_iter(), &mut notes)
+            .parse_environment(
+                [pair("ETCD_DATA_DIR", "/d"), pair("ETCD_ODD", "1"), pair("HOME", "/")].into_iter(),
+                &mut notes,
+            )
             .expect("valid");
         assert_eq!(values.text("data-dir"), "/d");
         assert_eq!(notes, [Note::Used("ETCD_DATA_DIR".into(), "/d".into()), Note::Unrecognized("ETCD_ODD=1".into())]);

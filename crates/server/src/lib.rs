@@ -6,7 +6,4 @@
 pub mod clock;
 pub mod config;
 pub mod flags;
-pub mod front;
 pub mod log;
-pub mod metrics;
-pub mod seam;

@@ -72,7 +72,8 @@ struct Logger {
 static LOGGER: OnceLock<Mutex<Logger>> = OnceLock::new();
 
 fn logger() -> &'static Mutex<Logger> {
-    LOGGER.get_or_init(|| Mutex::new(Logger { level: Level::Info, format: Format::Json, outputs: vec![Output::Stderr] }))
+    LOGGER
+        .get_or_init(|| Mutex::new(Logger { level: Level::Info, format: Format::Json, outputs: vec![Output::Stderr] }))
 }
 
 /// Sets level, format and outputs: `default`, `stderr`, `stdout`, `systemd/journal` (written to stderr, which the journal
@@ -93,7 +94,7 @@ pub fn configure(level: Level, format: Format, outputs: &[String]) -> io::Result
     Ok(())
 }
 
-/// Writes one line. Use the macros `debug!`, `info!`, `warn!`, `error!`, `fatal!` of this module.
+/// Writes one line. Use the macros `info!`, `warning!`, `error!`, `fatal!` of this module.
 pub fn write(level: Level, file: &str, line: u32, message: &str, fields: &[(&str, &dyn Field)]) {
     let mut logger = logger().lock().unwrap_or_else(|e| e.into_inner());
     if level < logger.level {
@@ -165,13 +166,8 @@ fn timestamp(since_epoch: Duration, out: &mut String) {
     let seconds = since_epoch.as_secs();
     let (year, month, day) = civil(seconds / 86_400);
     let of_day = seconds % 86_400;
-    let _ = write!(
-        out,
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}",
-        of_day / 3_600,
-        of_day / 60 % 60,
-        of_day % 60
-    );
+    let _ =
+        write!(out, "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}", of_day / 3_600, of_day / 60 % 60, of_day % 60);
     let micros = since_epoch.subsec_micros();
     if micros != 0 {
         let digits = format!("{micros:06}");
@@ -305,13 +301,11 @@ macro_rules! line {
         )
     };
 }
-macro_rules! debug { ($($rest:tt)*) => { $crate::log::line!(Debug, $($rest)*) }; }
 macro_rules! info { ($($rest:tt)*) => { $crate::log::line!(Info, $($rest)*) }; }
 macro_rules! warning { ($($rest:tt)*) => { $crate::log::line!(Warn, $($rest)*) }; }
 macro_rules! error { ($($rest:tt)*) => { $crate::log::line!(Error, $($rest)*) }; }
 macro_rules! fatal { ($($rest:tt)*) => { $crate::log::line!(Fatal, $($rest)*) }; }
-#[allow(unused_imports, reason = "each level is there for whoever needs it")]
-pub(crate) use {debug, error, fatal, info, line, warning};
+pub(crate) use {error, fatal, info, line, warning};
 
 #[cfg(test)]
 mod tests {

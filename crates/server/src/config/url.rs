@@ -52,7 +52,11 @@ impl Url {
     pub fn check_bindable(&self) -> Result<(), String> {
         let unix = self.scheme.starts_with("unix");
         let ip = self.host.parse::<std::net::IpAddr>().is_ok();
-        if unix || ip || self.host == "localhost" { Ok(()) } else { Err(format!("expected IP in URL for binding ({self})")) }
+        if unix || ip || self.host == "localhost" {
+            Ok(())
+        } else {
+            Err(format!("expected IP in URL for binding ({self})"))
+        }
     }
 }
 

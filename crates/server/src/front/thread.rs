@@ -21,6 +21,7 @@ use crate::clock;
 use crate::config::Url;
 use crate::log;
 use crate::metrics::FrontCounters;
+use crate::node_thread::MailBox;
 use crate::seam::{Inbound, Mail, Outbound, Services};
 
 /// Time between ticks of the services and checks of deadlines.
@@ -52,9 +53,8 @@ enum Stop {
     Hard,
 }
 
-impl Inbox {
-    /// Takes all of `mail` and wakes the thread: one lock and at most one wake.
-    pub fn post(&self, mail: &mut Vec<Mail>) {
+impl MailBox for Inbox {
+    fn post(&self, mail: &mut Vec<Mail>) {
         self.put(|waiting| {
             if waiting.mail.is_empty() {
                 std::mem::swap(&mut waiting.mail, mail);
@@ -63,7 +63,9 @@ impl Inbox {
             }
         });
     }
+}
 
+impl Inbox {
     fn put(&self, f: impl FnOnce(&mut Waiting)) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         f(&mut waiting);

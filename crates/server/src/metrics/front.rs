@@ -104,7 +104,7 @@ fn kind_label(kind: Kind) -> &'static str {
 
 /// Appends the sums over all front threads in Prometheus text. Calls never started are there with 0, handled codes only
 /// once they happened.
-pub fn render(out: &mut String) {
+pub(super) fn render(out: &mut String) {
     let all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
     let sum = |get: &dyn Fn(&FrontCounters) -> u64| all.iter().map(|counters| get(counters)).sum::<u64>();
     for (name, help, bytes) in [

@@ -1,0 +1,217 @@
+//! The server program: configuration, log, node, fronts, and an orderly end.
+
+use std::ffi::OsString;
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::bootstrap::{self, OWN_REQUEST_IDS, Running};
+use crate::config::{self, Config, GIT_SHA, Url, VERSION};
+use crate::flags::{self, Note, Stop};
+use crate::front::http1::Serving;
+use crate::front::thread::{Bound, FrontOptions, Fronts, Tenants};
+use crate::http::Endpoints;
+use crate::log;
+use crate::node_thread::MailBox;
+use crate::rpc::{RequestIds, RpcServices, Settings, watch::WatchService};
+
+/// Request messages may be this much longer than `--max-request-bytes` (G-2).
+const MESSAGE_OVERHEAD_BYTES: usize = 512 << 10;
+/// What a write may take besides two election timeouts (`ReqTimeout`, G-13).
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time between looks at whether the node has stopped by itself.
+const NODE_POLL: Duration = Duration::from_millis(200);
+
+/// Runs the server with the arguments behind the program's name until it is told to stop. The process's exit code: 0,
+/// 1 for an error, 2 for a malformed command line. After a signal it does not return but dies of that signal (F-16),
+/// unless it is process 1.
+pub fn main(arguments: Vec<OsString>) -> i32 {
+    let mut notes = Vec::new();
+    let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    match Config::read(&arguments, environment, &mut notes) {
+        Ok(config) => run(config, &notes),
+        Err(stop) => told_to_stop(&stop, &notes),
+    }
+}
+
+fn told_to_stop(stop: &Stop, notes: &[Note]) -> i32 {
+    match stop {
+        Stop::Help => {
+            print(&flags::help());
+            0
+        }
+        Stop::Version => {
+            print(&config::version_text());
+            0
+        }
+        Stop::Usage(line) => {
+            eprint(&format!("{line}\n{}", flags::USAGE));
+            2
+        }
+        Stop::Failure(error) => {
+            notes.iter().for_each(config::log_note);
+            log::warning!("failed to verify flags", "error" = error);
+            1
+        }
+        Stop::Shadowed(variable) => {
+            log::fatal!(
+                "conflicting environment variable is shadowed by corresponding command-line flag (either unset environment variable or disable flag))",
+                "environment-variable" = variable
+            );
+            1
+        }
+    }
+}
+
+/// To standard output; a reader that went away is no error worth a word.
+fn print(text: &str) {
+    use std::io::Write as _;
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn eprint(text: &str) {
+    use std::io::Write as _;
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+fn run(config: Config, notes: &[Note]) -> i32 {
+    if let Err(error) = log::configure(config.log_level, config.log_format, &config.log_outputs) {
+        log::fatal!("failed to open log outputs", "error" = log::Shown(error));
+        return 1;
+    }
+    config.log_notes(notes);
+    match serve(config) {
+        Ok(()) => 0,
+        Err(error) => {
+            log::fatal!("server failed", "error" = error);
+            1
+        }
+    }
+}
+
+fn serve(config: Config) -> Result<(), String> {
+    let (end, ended) = mpsc::channel();
+    watch_signals(end)?;
+    log_start(&config);
+    let listeners = bind(&config)?;
+    let running = bootstrap::start(&config)?;
+    // Until the member is ready, connections wait in the listeners' backlogs.
+    bootstrap::publish(&running, &config)?;
+    let fronts = start_fronts(&config, &running, listeners)?;
+    log::info!("ready to serve client requests");
+    for url in &config.listen_client {
+        let traffic = if config.listen_client_http.is_empty() { "grpc+http" } else { "grpc" };
+        let address = format!("{}:{}", url.host, url.port);
+        log::info!(
+            "serving client traffic insecurely; this is strongly discouraged!",
+            "traffic" = traffic,
+            "address" = address
+        );
+    }
+    let signal = loop {
+        match ended.recv_timeout(NODE_POLL) {
+            Ok(signal) => break Some(signal),
+            Err(_) if running.threads.is_finished() => break None,
+            Err(_) => {}
+        }
+    };
+    log::info!("closing etcd server", "name" = config.name, "data-dir" = log::Shown(config.data_dir.display()));
+    let patience = REQUEST_TIMEOUT + Duration::from_millis(2 * config.election_ms);
+    fronts.stop(patience);
+    running.handle.stop();
+    let result = running.threads.join().map_err(|fatal| fatal.to_string());
+    log::info!("closed etcd server", "name" = config.name, "data-dir" = log::Shown(config.data_dir.display()));
+    // A container's first process has no default action for signals.
+    if let Some(signal) = signal.filter(|_| std::process::id() != 1) {
+        signal_hook::low_level::emulate_default_handler(signal).map_err(|error| error.to_string())?;
+    }
+    result
+}
+
+/// The line that tells how the server was started: every flag with its value.
+fn log_start(config: &Config) {
+    let shown = config::shown(&config.flags);
+    let mut fields: Vec<(&str, &dyn log::Field)> = vec![("etcd-version", &VERSION), ("git-sha", &GIT_SHA)];
+    let numbers: Vec<(&str, i64)> =
+        shown.iter().filter_map(|(name, text)| Some((*name, text.parse().ok()?))).collect();
+    for (name, number) in &numbers {
+        fields.push((name, number));
+    }
+    for (name, text) in &shown {
+        if text.parse::<i64>().is_err() {
+            fields.push((name, text));
+        }
+    }
+    log::write(log::Level::Info, file!(), line!(), "starting an etcd server", &fields);
+}
+
+fn bind(config: &Config) -> Result<Vec<Bound>, String> {
+    let mut bound = Vec::new();
+    let client = if config.listen_client_http.is_empty() { Serving::All } else { Serving::Grpc };
+    let all: [(&[Url], Serving); 3] = [
+        (&config.listen_client, client),
+        (&config.listen_client_http, Serving::Http),
+        (&config.listen_metrics, Serving::Metrics),
+    ];
+    for (urls, serving) in all {
+        for url in urls {
+            let listener = Bound::bind(url, serving)
+                .map_err(|error| format!("listen tcp {}:{}: bind: {error}", url.host, url.port))?;
+            bound.push(listener);
+        }
+    }
+    Ok(bound)
+}
+
+fn start_fronts(config: &Config, running: &Running, listeners: Vec<Bound>) -> Result<Fronts, String> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let options = FrontOptions {
+        threads: cores.saturating_sub(1).max(1),
+        max_message_bytes: config.max_request_bytes + MESSAGE_OVERHEAD_BYTES,
+        max_concurrent_streams: config.max_concurrent_streams,
+        keepalive_interval: config.keepalive_interval,
+        keepalive_timeout: config.keepalive_timeout,
+    };
+    let settings = Arc::new(Settings {
+        max_request_bytes: config.max_request_bytes,
+        max_txn_ops: config.max_txn_ops,
+        quota_bytes: config.quota_bytes,
+        election_ms: config.election_ms,
+        ids: RequestIds::new(running.first_request_id + OWN_REQUEST_IDS),
+    });
+    let inboxes = Fronts::inboxes(options.threads);
+    for (number, inbox) in inboxes.iter().enumerate() {
+        running.handle.register(number as u16, Arc::clone(inbox) as Arc<dyn MailBox>);
+    }
+    let handle = running.handle.clone();
+    let quota_bytes = config.quota_bytes;
+    let command_line = Arc::new(std::env::args().collect::<Vec<_>>());
+    let tenants = move |front: u16| {
+        let source = handle.clone();
+        Tenants {
+            services: Box::new(RpcServices::new(front, handle.clone(), Arc::clone(&settings), WatchService::default())),
+            http: Rc::new(Endpoints {
+                published: Arc::new(move || source.published()),
+                quota_bytes,
+                command_line: Arc::clone(&command_line),
+            }),
+        }
+    };
+    Fronts::start(inboxes, &options, listeners, tenants).map_err(|error| error.to_string())
+}
+
+fn watch_signals(end: mpsc::Sender<i32>) -> Result<(), String> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT]).map_err(|error| error.to_string())?;
+    let watch = move || {
+        for signal in signals.forever() {
+            let name = if signal == SIGTERM { "terminated" } else { "interrupt" };
+            log::info!("received signal; shutting down", "signal" = name);
+            if end.send(signal).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(watch).map(drop).map_err(|error| error.to_string())
+}

@@ -1,0 +1,538 @@
+//! etcd's services on one front thread: requests in, answers out, and whatever must wait given to the node as a ticket.
+//!
+//! A batch of calls costs one look at the published state, and one event each for its writes, its linearizable reads and
+//! its lease renewals. Serializable reads are answered at once from the published view. A call that waits is one entry in
+//! a map, found again by the ticket, whose slot is the call's own number.
+
+mod auth;
+mod cluster;
+pub(crate) mod header;
+mod health;
+mod kv;
+mod lease;
+mod maintenance;
+mod propose;
+mod range;
+mod range_stream;
+pub mod status;
+mod txn;
+pub mod watch;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use cetera_node::event::{Event, Proposal, Renewal, Reply, Ticket};
+use cetera_node::published::Published;
+use cetera_proto::services::{Kind, Method, MethodId};
+
+use self::header::Headers;
+use self::lease::KeepAlive;
+pub(crate) use self::maintenance::{db_bytes, db_bytes_in_use};
+pub use self::propose::RequestIds;
+use self::range_stream::RangeStream;
+use self::status::{Error, malformed, ok, unimplemented};
+use self::watch::WatchService;
+use crate::metrics::METRICS;
+use crate::node_thread::{NodeHandle, Work};
+use crate::seam::{CallId, CallMetadata, Inbound, Mail, Outbound, Services, Status};
+
+/// Answers are written into chunks of this size.
+const ARENA_BYTES: usize = 64 << 10;
+/// Election timeouts without a leader after which streams that require one are ended (G-6).
+const LEADERLESS_POLLS_MAX: u32 = 3;
+
+/// What services need of the node.
+pub trait NodeAccess {
+    /// Queues an event.
+    fn send(&self, event: Event);
+    /// The picture published last.
+    fn published(&self) -> Arc<Published>;
+    /// Runs work in the background; answered by [`Mail::Work`].
+    fn run_job(&self, ticket: Ticket, work: Work);
+}
+
+impl NodeAccess for NodeHandle {
+    fn send(&self, event: Event) {
+        NodeHandle::send(self, event);
+    }
+
+    fn published(&self) -> Arc<Published> {
+        NodeHandle::published(self)
+    }
+
+    fn run_job(&self, ticket: Ticket, work: Work) {
+        NodeHandle::run_job(self, ticket, work);
+    }
+}
+
+/// What all front threads' services share.
+#[derive(Debug)]
+pub struct Settings {
+    /// `--max-request-bytes` (G-3).
+    pub max_request_bytes: usize,
+    /// `--max-txn-ops` (TX-1).
+    pub max_txn_ops: usize,
+    /// Logical bytes at which writes are refused; `None` is no limit.
+    pub quota_bytes: Option<u64>,
+    /// `--election-timeout` in milliseconds.
+    pub election_ms: u64,
+    /// Where request ids come from.
+    pub ids: RequestIds,
+}
+
+/// The services of one front thread.
+pub struct RpcServices<N> {
+    /// Number of this front thread, part of its tickets.
+    front: u16,
+    node: N,
+    settings: Arc<Settings>,
+    /// The picture of this batch.
+    published: Arc<Published>,
+    headers: Headers,
+    /// The call that was opened last, if its first message may be next.
+    opened: Option<(CallId, &'static Method)>,
+    calls: IdMap<State>,
+    /// Keep-alive renewals under way: slot to stream and place in it.
+    renewals: IdMap<(CallId, u64)>,
+    next_renewal: u64,
+    watch: WatchService,
+    /// Streams that asked to be ended when there is no leader (G-6).
+    need_leader: Vec<CallId>,
+    leaderless_polls: u32,
+    next_leader_poll_ms: u64,
+    outbox: Outbox,
+    counts: Counts,
+    /// Answers are written here and split off.
+    arena: BytesMut,
+    /// Proposals are written here and split off: apart from answers, because they live longer.
+    proposals_arena: BytesMut,
+}
+
+/// What a batch has for the node.
+#[derive(Default)]
+struct Outbox {
+    proposals: Vec<Proposal>,
+    reads: Vec<Ticket>,
+    renewals: Vec<Renewal>,
+}
+
+/// What a batch adds to the process's numbers.
+#[derive(Default)]
+struct Counts {
+    ranges: u64,
+    settled: u64,
+    failed: u64,
+}
+
+/// A call that is more than its one batch.
+enum State {
+    /// Opened; its request has not come.
+    Opened(&'static Method),
+    /// Waits for the answer to its ticket.
+    Waits(Wait),
+    /// A stream of keep-alives.
+    KeepAlive(KeepAlive),
+    /// A range that is sent in chunks.
+    RangeStream(Box<RangeStream>),
+    /// Nothing to do until the client leaves.
+    Idle,
+    /// The watch service's.
+    Watch,
+}
+
+/// What to do with the answer to a ticket.
+enum Wait {
+    /// A write: send what apply made.
+    Applied,
+    /// An alarm raised because of a write over quota: refuse the write.
+    OverQuota,
+    /// A read that wants confirmation.
+    Range(Box<cetera_proto::etcdserverpb::RangeRequest>),
+    /// The same, in chunks.
+    RangeStream(Box<cetera_proto::etcdserverpb::RangeRequest>),
+    /// A transaction that only reads.
+    Txn(Box<cetera_proto::etcdserverpb::TxnRequest>),
+    /// A list of members that wants confirmation.
+    MemberList,
+    /// Time left of this lease.
+    TimeToLive(i64),
+    /// All leases.
+    Leases,
+    /// Background work makes the response but for its header.
+    Work,
+}
+
+impl Wait {
+    fn is_write(&self) -> bool {
+        matches!(self, Wait::Applied | Wait::OverQuota)
+    }
+}
+
+impl<N: NodeAccess> RpcServices<N> {
+    /// Services for front thread `front`.
+    pub fn new(front: u16, node: N, settings: Arc<Settings>, watch: WatchService) -> Self {
+        let published = node.published();
+        RpcServices {
+            front,
+            headers: Headers::new(published.cluster_id, published.member_id),
+            published,
+            node,
+            settings,
+            opened: None,
+            calls: IdMap::default(),
+            renewals: IdMap::default(),
+            next_renewal: lease::RENEWAL_SLOTS,
+            watch,
+            need_leader: Vec::new(),
+            leaderless_polls: 0,
+            next_leader_poll_ms: 0,
+            outbox: Outbox::default(),
+            counts: Counts::default(),
+            arena: BytesMut::with_capacity(ARENA_BYTES),
+            proposals_arena: BytesMut::with_capacity(ARENA_BYTES),
+        }
+    }
+
+    fn refresh(&mut self) {
+        self.published = self.node.published();
+        self.headers.set_term(self.published.term);
+    }
+
+    /// Sends what the batch has for the node: one event of each kind.
+    fn flush(&mut self) {
+        let counts = std::mem::take(&mut self.counts);
+        if counts.ranges > 0 {
+            METRICS.ranges(counts.ranges);
+        }
+        if counts.settled > 0 {
+            METRICS.settled(counts.settled, counts.failed);
+        }
+        if !self.outbox.proposals.is_empty() {
+            METRICS.proposed(self.outbox.proposals.len() as u64);
+            self.node.send(Event::Propose(std::mem::take(&mut self.outbox.proposals)));
+        }
+        if !self.outbox.reads.is_empty() {
+            self.node.send(Event::Read(std::mem::take(&mut self.outbox.reads)));
+        }
+        if !self.outbox.renewals.is_empty() {
+            self.node.send(Event::Renew(std::mem::take(&mut self.outbox.renewals)));
+        }
+    }
+
+    fn ticket(&self, call: CallId) -> Ticket {
+        Ticket { front: self.front, slot: call.0 }
+    }
+
+    /// What every call must pass before its request is looked at (G-6, G-7, G-9, G-10). `Err` ends it.
+    fn admit(&self, method: &Method, metadata: &CallMetadata) -> Result<(), Error> {
+        if method.service.starts_with("grpc.") {
+            return Ok(());
+        }
+        if self.published.cluster_version.is_empty() {
+            return Err(Error::NotCapable);
+        }
+        if self.published.is_learner
+            && !matches!(method.id, MethodId::Range | MethodId::Status | MethodId::Snapshot)
+        {
+            return Err(Error::NotSupportedForLearner);
+        }
+        if let Some(version) = &metadata.client_api_version
+            && std::str::from_utf8(version).is_err()
+        {
+            return Err(Error::InvalidClientApiVersion);
+        }
+        if requires_leader(metadata) && self.published.leader == 0 {
+            return Err(Error::NoLeader);
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, call: CallId, method: &'static Method, metadata: CallMetadata, out: &mut Vec<Outbound>) {
+        self.settle_opened();
+        if let Err(error) = self.admit(method, &metadata) {
+            return fail(call, error, out);
+        }
+        if method.kind != Kind::Unary && requires_leader(&metadata) {
+            self.need_leader.push(call);
+        }
+        match method.id {
+            MethodId::Watch => {
+                self.calls.insert(call, State::Watch);
+                self.watch.handle(Inbound::Open { call, method, metadata }, &self.published, out);
+            }
+            MethodId::LeaseKeepAlive => {
+                self.calls.insert(call, State::KeepAlive(KeepAlive::default()));
+            }
+            _ => self.opened = Some((call, method)),
+        }
+    }
+
+    /// Keeps the call opened last for later, when something else came before its message.
+    fn settle_opened(&mut self) {
+        if let Some((call, method)) = self.opened.take() {
+            self.calls.insert(call, State::Opened(method));
+        }
+    }
+
+    fn message(&mut self, call: CallId, body: Bytes, out: &mut Vec<Outbound>) {
+        if let Some((_, method)) = self.opened.take_if(|(opened, _)| *opened == call) {
+            return self.request(call, method, body, out);
+        }
+        match self.calls.get(&call) {
+            Some(State::Opened(method)) => {
+                let method = *method;
+                self.calls.remove(&call);
+                self.request(call, method, body, out);
+            }
+            Some(State::KeepAlive(_)) => self.keep_alive(call, body, out),
+            Some(State::Watch) => self.watch.handle(Inbound::Message { call, body }, &self.published, out),
+            // A second request on a call that takes one, or a call that has ended.
+            Some(State::Waits(_) | State::RangeStream(_) | State::Idle) | None => {}
+        }
+    }
+
+    /// The one request of a call.
+    fn request(&mut self, call: CallId, method: &'static Method, body: Bytes, out: &mut Vec<Outbound>) {
+        let done = match method.id {
+            MethodId::Range => self.range(call, body, out),
+            MethodId::RangeStream => self.range_stream(call, body, out),
+            MethodId::Put => self.put(call, body),
+            MethodId::DeleteRange => self.delete_range(call, body),
+            MethodId::Txn => self.txn(call, body, out),
+            MethodId::Compact => self.compact(call, body),
+            MethodId::LeaseGrant => self.lease_grant(call, body),
+            MethodId::LeaseRevoke => self.lease_revoke(call, body),
+            MethodId::LeaseTimeToLive => self.lease_time_to_live(call, body),
+            MethodId::LeaseLeases => self.lease_leases(call),
+            MethodId::MemberList => self.member_list(call, body, out),
+            MethodId::Alarm => self.alarm(call, body),
+            MethodId::Status => self.status(call, out),
+            MethodId::Defragment => self.defragment(call, out),
+            MethodId::Hash => self.hash(call),
+            MethodId::HashKv => self.hash_kv(call, body),
+            MethodId::AuthStatus => self.auth_status(call, out),
+            MethodId::Authenticate => Err(Error::AuthNotEnabled.into()),
+            MethodId::HealthCheck => self.health_check(call, body, out),
+            MethodId::HealthList => self.health_list(call, out),
+            MethodId::HealthWatch => self.health_watch(call, body, out),
+            _ => Err(unimplemented(method)),
+        };
+        if let Err(status) = done {
+            out.push(Outbound::Finish { call, status });
+        }
+    }
+
+    fn half_close(&mut self, call: CallId, out: &mut Vec<Outbound>) {
+        self.settle_opened();
+        match self.calls.get(&call) {
+            Some(State::Opened(method)) => {
+                // grpc-go's server sees the end of the stream where it expects a request.
+                let status = status::other(status::Code::Internal, format!("no request message for {method}"));
+                self.calls.remove(&call);
+                out.push(Outbound::Finish { call, status });
+            }
+            Some(State::KeepAlive(_)) => self.keep_alive_half_close(call, out),
+            Some(State::Watch) => self.watch.handle(Inbound::HalfClose { call }, &self.published, out),
+            Some(State::Waits(_) | State::RangeStream(_) | State::Idle) | None => {}
+        }
+    }
+
+    fn cancel(&mut self, call: CallId, out: &mut Vec<Outbound>) {
+        self.settle_opened();
+        match self.calls.remove(&call) {
+            Some(State::Watch) => self.watch.handle(Inbound::Cancel { call }, &self.published, out),
+            Some(State::Waits(wait)) if wait.is_write() => {
+                self.counts.settled += 1;
+                self.counts.failed += 1;
+            }
+            _ => {}
+        }
+    }
+
+    fn drained(&mut self, call: CallId, out: &mut Vec<Outbound>) {
+        match self.calls.get(&call) {
+            Some(State::RangeStream(_)) => self.resume_range_stream(call, out),
+            Some(State::Watch) => self.watch.handle(Inbound::Drained { call }, &self.published, out),
+            _ => {}
+        }
+    }
+
+    /// The node's answer to a ticket of ours.
+    fn answer(&mut self, ticket: Ticket, reply: Reply, out: &mut Vec<Outbound>) {
+        if ticket.slot >= lease::RENEWAL_SLOTS {
+            return self.renewed(ticket.slot, reply, out);
+        }
+        let call = CallId(ticket.slot);
+        // A call that was cancelled meanwhile is not there.
+        let Some(State::Waits(wait)) = self.calls.remove(&call) else { return };
+        if wait.is_write() {
+            self.counts.settled += 1;
+            self.counts.failed += u64::from(!matches!(reply, Reply::Applied(Ok(_))));
+        }
+        let done = match (wait, reply) {
+            (Wait::OverQuota, _) => Err(Error::NoSpace.into()),
+            (_, Reply::Refused(refusal)) => Err(refusal.into()),
+            (Wait::Applied, Reply::Applied(result)) => self.applied(call, result, out),
+            (Wait::Range(request), Reply::Read) => self.serve_range(call, &request, out),
+            (Wait::RangeStream(request), Reply::Read) => self.serve_range_stream(call, *request, out),
+            (Wait::Txn(request), Reply::Read) => self.serve_txn(call, &request, out),
+            (Wait::MemberList, Reply::Read) => self.serve_member_list(call, out),
+            (Wait::TimeToLive(lease), Reply::TimeToLive { ttl, granted, keys }) => {
+                self.serve_time_to_live(call, lease, (ttl, granted, keys), out)
+            }
+            (Wait::Leases, Reply::Leases(leases)) => self.serve_leases(call, leases, out),
+            (_, reply) => unreachable!("the node answers a ticket in kind, not with {reply:?}"),
+        };
+        if let Err(status) = done {
+            out.push(Outbound::Finish { call, status });
+        }
+    }
+
+    /// The end of background work.
+    fn worked(&mut self, call: CallId, result: Result<Vec<Bytes>, Status>, out: &mut Vec<Outbound>) {
+        let Some(State::Waits(Wait::Work)) = self.calls.remove(&call) else { return };
+        match result {
+            Ok(body) => {
+                let header = self.headers.shared(self.published.view.revision());
+                respond(call, std::iter::once(header).chain(body).collect(), out);
+            }
+            Err(status) => out.push(Outbound::Finish { call, status }),
+        }
+    }
+
+    /// Waits for confirmation that reads from now on see all writes acknowledged before (KV-8).
+    fn confirm(&mut self, call: CallId, wait: Wait) {
+        self.outbox.reads.push(self.ticket(call));
+        self.calls.insert(call, State::Waits(wait));
+    }
+
+    /// Answers with a message whose header tells the store's revision (G-14).
+    fn respond_message(&mut self, call: CallId, body: &impl prost::Message, out: &mut Vec<Outbound>) {
+        self.headers.put(self.published.view.revision(), &mut self.arena);
+        self.respond_body(call, body, out);
+    }
+
+    /// Answers with what is in the arena and a message behind it.
+    fn respond_body(&mut self, call: CallId, body: &impl prost::Message, out: &mut Vec<Outbound>) {
+        self.arena.reserve(body.encoded_len());
+        body.encode(&mut self.arena).expect("room was reserved");
+        respond(call, vec![self.arena.split().freeze()], out);
+    }
+
+    /// Ends streams that require a leader after three election timeouts without one (G-6).
+    fn poll_leader(&mut self, now_ms: u64, out: &mut Vec<Outbound>) {
+        if now_ms < self.next_leader_poll_ms {
+            return;
+        }
+        self.next_leader_poll_ms = now_ms + self.settings.election_ms;
+        if self.published.leader != 0 {
+            self.leaderless_polls = 0;
+            let calls = &self.calls;
+            self.need_leader.retain(|call| calls.contains_key(call));
+            return;
+        }
+        self.leaderless_polls += 1;
+        if self.leaderless_polls >= LEADERLESS_POLLS_MAX {
+            for call in std::mem::take(&mut self.need_leader) {
+                if self.calls.contains_key(&call) {
+                    self.cancel(call, out);
+                    fail(call, Error::NoLeader, out);
+                }
+            }
+        }
+    }
+}
+
+impl<N: NodeAccess> Services for RpcServices<N> {
+    fn handle(&mut self, batch: &mut Vec<Inbound>, out: &mut Vec<Outbound>) {
+        self.refresh();
+        for inbound in batch.drain(..) {
+            match inbound {
+                Inbound::Open { call, method, metadata } => self.open(call, method, metadata, out),
+                Inbound::Message { call, body } => self.message(call, body, out),
+                Inbound::HalfClose { call } => self.half_close(call, out),
+                Inbound::Cancel { call } => self.cancel(call, out),
+                Inbound::Drained { call } => self.drained(call, out),
+            }
+        }
+        self.settle_opened();
+        self.flush();
+    }
+
+    fn deliver(&mut self, mail: &mut Vec<Mail>, out: &mut Vec<Outbound>) {
+        self.refresh();
+        for mail in mail.drain(..) {
+            match mail {
+                Mail::Reply(ticket, reply) => self.answer(ticket, reply, out),
+                Mail::Work(ticket, result) => self.worked(CallId(ticket.slot), result, out),
+                Mail::Events(batch) => {
+                    // Every front thread is told; the first counts.
+                    if self.front == 0 {
+                        METRICS.applied(&batch);
+                    }
+                    self.watch.deliver(&batch, &self.published, out);
+                }
+            }
+        }
+        self.flush();
+    }
+
+    fn tick(&mut self, now_ms: u64, out: &mut Vec<Outbound>) {
+        self.refresh();
+        self.poll_leader(now_ms, out);
+        self.watch.tick(now_ms, &self.published, out);
+        self.flush();
+    }
+
+    fn full(&mut self, call: CallId) {
+        match self.calls.get_mut(&call) {
+            Some(State::RangeStream(stream)) => stream.pause(),
+            Some(State::Watch) => self.watch.full(call),
+            _ => {}
+        }
+    }
+}
+
+fn requires_leader(metadata: &CallMetadata) -> bool {
+    metadata.has_leader.as_deref() == Some(b"true")
+}
+
+/// Answers a unary call.
+fn respond(call: CallId, slices: Vec<Bytes>, out: &mut Vec<Outbound>) {
+    out.push(Outbound::Message { call, slices });
+    out.push(Outbound::Finish { call, status: ok() });
+}
+
+fn fail(call: CallId, error: Error, out: &mut Vec<Outbound>) {
+    out.push(Outbound::Finish { call, status: error.into() });
+}
+
+/// Reads a request message.
+fn decode<M: prost::Message + Default>(body: Bytes) -> Result<M, Status> {
+    M::decode(body).map_err(|error| malformed(&error))
+}
+
+/// A map by numbers of our own making, which need no defence against chosen collisions.
+type IdMap<V> = HashMap<CallId, V, BuildHasherDefault<IdHasher>>;
+
+/// Spreads small numbers over the hash's upper bits, which the map takes its tags from.
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
+    }
+}
