@@ -136,7 +136,7 @@ impl Session {
             let current = |r: &pb::WatchResponse| {
                 is_stream_progress(r) && r.header.as_ref().is_some_and(|h| h.revision >= revision)
             };
-            match self.take_until(on, wait, current).await {
+            match self.take_until(on, wait, current).await? {
                 Some(Ok(response)) => return Ok(response),
                 Some(Err(status)) => return Err(ended_text(&status)),
                 None if Instant::now() >= deadline => return Err("never in sync".to_owned()),
@@ -152,8 +152,11 @@ impl Session {
         let noun = args.optional();
         args.finish()?;
         if what == "end" {
+            let deadline = Instant::now() + DEADLINE;
             while self.stream(&name).ended.is_none() {
-                self.pump(&name, Instant::now() + DEADLINE).await?;
+                if !self.pump(&name, deadline).await? {
+                    return Err("the stream does not end".to_owned());
+                }
             }
             let status = self.stream(&name).ended.clone().expect("the loop ends when it is there");
             return Ok(ended_text(&status));
@@ -248,7 +251,7 @@ impl Session {
         on: &str,
         wanted: impl Fn(&pb::WatchResponse) -> bool,
     ) -> Result<Result<pb::WatchResponse, Status>, String> {
-        let taken = self.take_until(on, Instant::now() + DEADLINE, wanted).await;
+        let taken = self.take_until(on, Instant::now() + DEADLINE, wanted).await?;
         taken.ok_or_else(|| "no such response came in time".to_owned())
     }
 
@@ -258,38 +261,35 @@ impl Session {
         on: &str,
         deadline: Instant,
         wanted: impl Fn(&pb::WatchResponse) -> bool,
-    ) -> Option<Result<pb::WatchResponse, Status>> {
+    ) -> Result<Option<Result<pb::WatchResponse, Status>>, String> {
         loop {
             let stream = self.stream(on);
             if let Some(at) = stream.inbox.iter().position(&wanted) {
-                return stream.inbox.remove(at).map(Ok);
+                return Ok(stream.inbox.remove(at).map(Ok));
             }
             if let Some(status) = &stream.ended {
-                return Some(Err(status.clone()));
+                return Ok(Some(Err(status.clone())));
             }
-            if let Err(error) = self.pump(on, deadline).await {
-                let broken = Status { code: "Internal", message: error };
-                if Instant::now() >= deadline {
-                    return None;
-                }
-                return Some(Err(broken));
+            if !self.pump(on, deadline).await? {
+                return Ok(None);
             }
         }
     }
 
-    /// Moves one message of the stream into its inbox, checked.
-    async fn pump(&mut self, on: &str, deadline: Instant) -> Result<(), String> {
+    /// Moves one message of the stream into its inbox, checked. `false` when the deadline passed.
+    async fn pump(&mut self, on: &str, deadline: Instant) -> Result<bool, String> {
         let stream = self.stream(on);
-        match receive(&mut stream.duplex, deadline).await? {
+        let Ok(item) = receive(&mut stream.duplex, deadline).await else { return Ok(false) };
+        match item {
             Err(status) => stream.ended = Some(status),
             Ok(bytes) => {
                 let response: pb::WatchResponse = decode(&bytes)?;
                 stream.check_order(&response)?;
-                stream.inbox.push_back(response.clone());
                 self.see(response.header.as_ref())?;
+                self.stream(on).inbox.push_back(response);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn ensure(&mut self, name: &str) {
