@@ -26,13 +26,11 @@ impl Version {
         let text = text.strip_prefix('v').unwrap_or(text);
         let core = text.split(['-', '+']).next().unwrap_or_default();
         let mut numbers = [0u64; 3];
-        let mut count = 0;
-        for part in core.split('.') {
+        for (i, part) in core.split('.').enumerate() {
             if part.is_empty() || !part.bytes().all(|b| b.is_ascii_digit()) {
                 return None;
             }
-            *numbers.get_mut(count)? = part.parse().ok()?;
-            count += 1;
+            *numbers.get_mut(i)? = part.parse().ok()?;
         }
         let [major, minor, patch] = numbers;
         Some(Version { major, minor, patch })

@@ -1,0 +1,12 @@
+//! The state machine from outside: entries in, replies and changes out. Tests name the contract rows they prove.
+
+mod alarms;
+mod checkpoints;
+mod harness;
+mod keys;
+mod leases;
+mod members;
+mod model;
+mod naive;
+mod reads;
+mod txns;
