@@ -11,8 +11,8 @@
 //!    damage: damage below the highest claim refuses to start, damage above it is a torn tail and is cut. The very
 //!    last batch has no claim above it; bit rot there looks like a torn write. A cluster repairs that from its peers.
 //! 2. *Old bytes come back.* Segments are recycled, and tails are cut and overwritten, so valid-looking batches of
-//!    a former life may lie right behind the end. A batch therefore carries the segment's sequence number (never
-//!    used twice), its own offset, the *epoch* (raised by each open, in a batch that is synced before any other),
+//!    a former life may lie right behind the end. A batch therefore carries the segment's sequence number (that
+//!    no other file has), its own offset, the *epoch* (raised by each open, in a batch that is synced before any other),
 //!    and the checksum of the batch before it. One that does not fit all four is not part of this log. The salt of
 //!    the directory is mixed into every checksum, so that a value written by a client cannot pose as a batch.
 //! 3. *After a failed sync the kernel may call the dirty pages clean.* Retrying then reports success for lost data.
@@ -331,7 +331,9 @@ impl Wal {
         let Recovery { metadata, salt, chain, strays, end, end_crc, epoch, synced, last_index, state, entries, torn } =
             recover::read(&*vfs, dir, after)?;
         check_options(&options, &metadata);
-        let next_sequence = chain.iter().chain(&strays).map(|found| found.sequence).max().unwrap_or(0) + 1;
+        // Spares count: one made of a segment with the same number would take their name.
+        let names = vfs.list(dir).map_err(WalError::io("list", dir))?;
+        let next_sequence = names.iter().filter_map(|name| segment::number_of(name)).max().unwrap_or(0).saturating_add(1);
         let mut wal = Self {
             segments: chain.into_iter().map(Found::into_segment).collect(),
             vfs,
@@ -385,6 +387,23 @@ impl Wal {
             self.last_state = batch.state.clone();
         }
         Ok(())
+    }
+
+    /// Makes sure that batches of `bytes` in all, headers counted, can be appended without asking the
+    /// file system for more: what cannot be logged must be refused before it is proposed.
+    ///
+    /// [`WalError::NoSpace`] if the disk or the log's bound has no room; the log is as good as before.
+    pub fn reserve(&mut self, bytes: u64) -> Result<(), WalError> {
+        if self.failed {
+            return Err(WalError::Failed);
+        }
+        self.make_room(bytes, self.open_reserve())
+    }
+
+    /// Bytes that can be appended to the present segment.
+    pub fn room(&self) -> u64 {
+        let active = self.active();
+        active.len.saturating_sub(active.end + self.open_reserve())
     }
 
     /// Makes everything appended durable: one `fdatasync`. After a failure every later call fails.

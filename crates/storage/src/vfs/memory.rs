@@ -62,20 +62,19 @@ impl MemoryVfs {
     pub fn crash(&self, seed: u64) -> MemoryVfs {
         let disk = lock(&self.disk);
         let root = lock(&disk.root).crashed(&mut Rng::new(seed), &mut BTreeMap::new());
-        let new = Disk {
-            root: Arc::new(Mutex::new(root)),
-            capacity: disk.capacity,
-            ..Disk::default()
-        };
-        MemoryVfs {
-            disk: Arc::new(Mutex::new(new)),
-        }
+        let new = Disk { root: Arc::new(Mutex::new(root)), capacity: disk.capacity, ..Disk::default() };
+        MemoryVfs { disk: Arc::new(Mutex::new(new)) }
     }
 
     /// Stops the machine once [`MemoryVfs::ops`] is `ops`: that many mutating operations take place, the next one
     /// and everything after it fails ([`MemoryVfs::is_crash`]) and changes nothing.
     pub fn crash_after(&self, ops: u64) {
         lock(&self.disk).stop_after = Some(ops);
+    }
+
+    /// Whether the machine has stopped: some operation came after the last one that could take place.
+    pub fn has_stopped(&self) -> bool {
+        lock(&self.disk).stopped
     }
 
     /// Whether `error` says that the simulated machine has stopped.
@@ -101,9 +100,7 @@ impl MemoryVfs {
     /// Silent corruption: flips the bits of `mask` in one byte, on the platter and in the cache. No effect past the
     /// end. Panics if there is no such file.
     pub fn flip(&self, path: &Path, offset: u64, mask: u8) {
-        let file = lock(&self.disk)
-            .file(path)
-            .expect("the file to corrupt exists");
+        let file = lock(&self.disk).file(path).expect("the file to corrupt exists");
         lock(&file).flip(offset, mask);
     }
 
@@ -142,11 +139,7 @@ impl MemoryVfs {
     }
 
     fn handle(&self, path: &Path, node: FileRef) -> Arc<dyn File> {
-        Arc::new(MemoryFile {
-            vfs: self.clone(),
-            path: path.to_owned(),
-            node,
-        })
+        Arc::new(MemoryFile { vfs: self.clone(), path: path.to_owned(), node })
     }
 }
 
@@ -154,10 +147,7 @@ impl Disk {
     fn take_fault(&mut self, op: Op, path: &Path) -> Option<FaultError> {
         for i in 0..self.faults.len() {
             let fault = &mut self.faults[i];
-            let here = fault
-                .path_contains
-                .as_ref()
-                .is_none_or(|part| path.to_string_lossy().contains(part.as_str()));
+            let here = fault.path_contains.as_ref().is_none_or(|part| path.to_string_lossy().contains(part.as_str()));
             if fault.on != op || !here {
                 continue;
             }
@@ -227,9 +217,7 @@ fn names(path: &Path) -> io::Result<Vec<String>> {
     for component in path.components() {
         match component {
             Component::RootDir | Component::CurDir => {}
-            Component::Normal(name) => {
-                names.push(name.to_str().ok_or(io::ErrorKind::InvalidInput)?.to_owned())
-            }
+            Component::Normal(name) => names.push(name.to_str().ok_or(io::ErrorKind::InvalidInput)?.to_owned()),
             Component::ParentDir | Component::Prefix(_) => {
                 return Err(io::ErrorKind::InvalidInput.into());
             }
@@ -316,10 +304,7 @@ impl Vfs for MemoryVfs {
         if !disk.locks.insert(path.to_owned()) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        Ok(Box::new(MemoryLock {
-            vfs: self.clone(),
-            path: path.to_owned(),
-        }))
+        Ok(Box::new(MemoryLock { vfs: self.clone(), path: path.to_owned() }))
     }
 
     fn free_bytes(&self, _dir: &Path) -> io::Result<u64> {
@@ -397,9 +382,7 @@ impl File for MemoryFile {
     fn view(&self, offset: u64, len: usize, f: &mut dyn FnMut(&[u8])) -> io::Result<()> {
         let disk = self.vfs.begin_whole(Op::Read, &self.path)?;
         let node = lock(&self.node);
-        let end = offset
-            .checked_add(len as u64)
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        let end = offset.checked_add(len as u64).ok_or(io::ErrorKind::UnexpectedEof)?;
         if end > node.volatile.len() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

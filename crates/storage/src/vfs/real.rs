@@ -42,11 +42,7 @@ pub struct RealVfs;
 
 impl Vfs for RealVfs {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(path)?;
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
         Ok(Arc::new(RealFile::new(file)?))
     }
 
@@ -82,12 +78,7 @@ impl Vfs for RealVfs {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         match file.try_lock() {
             Ok(()) => Ok(Box::new(RealLock { _file: file })),
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
@@ -119,18 +110,11 @@ struct RealFile {
 impl RealFile {
     fn new(file: fs::File) -> io::Result<Self> {
         let len = AtomicU64::new(file.metadata()?.len());
-        Ok(Self {
-            file,
-            len,
-            maps: [const { OnceLock::new() }; MAP_CLASSES],
-        })
+        Ok(Self { file, len, maps: [const { OnceLock::new() }; MAP_CLASSES] })
     }
 
     fn map(&self, file_len: u64) -> io::Result<&Mmap> {
-        let log2 = file_len
-            .next_power_of_two()
-            .trailing_zeros()
-            .max(SMALLEST_MAP_LOG2);
+        let log2 = file_len.next_power_of_two().trailing_zeros().max(SMALLEST_MAP_LOG2);
         let class = (log2 - SMALLEST_MAP_LOG2) as usize;
         let slot = self.maps.get(class).ok_or(io::ErrorKind::FileTooLarge)?;
         if let Some(map) = slot.get() {
@@ -165,11 +149,7 @@ impl File for RealFile {
     }
 
     fn write_at(&self, data: &[&[u8]], offset: u64) -> io::Result<()> {
-        let mut slices: Vec<IoSlice<'_>> = data
-            .iter()
-            .filter(|s| !s.is_empty())
-            .map(|s| IoSlice::new(s))
-            .collect();
+        let mut slices: Vec<IoSlice<'_>> = data.iter().filter(|s| !s.is_empty()).map(|s| IoSlice::new(s)).collect();
         let mut rest = &mut slices[..];
         let mut at = offset;
         while !rest.is_empty() {
@@ -222,9 +202,7 @@ impl File for RealFile {
     }
 
     fn view(&self, offset: u64, len: usize, f: &mut dyn FnMut(&[u8])) -> io::Result<()> {
-        let end = offset
-            .checked_add(len as u64)
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        let end = offset.checked_add(len as u64).ok_or(io::ErrorKind::UnexpectedEof)?;
         let mut file_len = self.len.load(Ordering::Acquire);
         if end > file_len {
             file_len = self.len()?;
@@ -254,15 +232,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
         let file = RealVfs.create(&path).unwrap();
-        assert_eq!(
-            RealVfs.create(&path).err().unwrap().kind(),
-            io::ErrorKind::AlreadyExists
-        );
+        assert_eq!(RealVfs.create(&path).err().unwrap().kind(), io::ErrorKind::AlreadyExists);
         assert!(file.is_empty().unwrap());
-        assert_eq!(
-            view(&*file, 0, 1).unwrap_err().kind(),
-            io::ErrorKind::UnexpectedEof
-        );
+        assert_eq!(view(&*file, 0, 1).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         file.write_at(&[b"ab", b"", b"cde"], 3).unwrap();
         assert_eq!(view(&*file, 0, 8).unwrap(), b"\0\0\0abcde");
         // Growth past the first map's class, seen through the same handle and through another.
@@ -274,10 +246,7 @@ mod tests {
         file.sync_data().unwrap();
         file.set_len(4).unwrap();
         assert_eq!(file.len().unwrap(), 4);
-        assert_eq!(
-            view(&*file, 0, 5).unwrap_err().kind(),
-            io::ErrorKind::UnexpectedEof
-        );
+        assert_eq!(view(&*file, 0, 5).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         file.allocate(100_000).unwrap();
         assert_eq!(file.len().unwrap(), 100_000);
         assert_eq!(view(&*file, 0, 6).unwrap(), b"\0\0\0a\0\0");
@@ -299,10 +268,7 @@ mod tests {
         RealVfs.remove(&sub.join("a")).unwrap();
         assert!(RealVfs.list(&sub).unwrap().is_empty());
         assert_eq!(view(&*file, 0, 4).unwrap(), b"kept");
-        assert_eq!(
-            RealVfs.list(&dir.path().join("none")).unwrap_err().kind(),
-            io::ErrorKind::NotFound
-        );
+        assert_eq!(RealVfs.list(&dir.path().join("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
         assert!(RealVfs.free_bytes(dir.path()).unwrap() > 0);
     }
 
@@ -311,10 +277,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let held = RealVfs.lock(&path).unwrap();
-        assert_eq!(
-            RealVfs.lock(&path).err().unwrap().kind(),
-            io::ErrorKind::WouldBlock
-        );
+        assert_eq!(RealVfs.lock(&path).err().unwrap().kind(), io::ErrorKind::WouldBlock);
         drop(held);
         RealVfs.lock(&path).unwrap();
     }

@@ -97,6 +97,10 @@ impl Life {
             ));
         };
         self.settle(moment);
+        let files = self.vfs.list(dir).map_err(|error| error.to_string())?;
+        if files.len() != wal.segments.len() + wal.spares.len() || wal.spares.len() > MAX_SPARES {
+            return Err(format!("files nobody needs were left: {files:?}"));
+        }
         Ok(Some(wal))
     }
 

@@ -198,7 +198,8 @@ pub(super) struct Batch<'a> {
 /// Reads the batch at `at` of a segment, if there is a whole one that belongs there.
 pub(super) fn read_batch(segment: &[u8], at: u64, sequence: u64, salt: u64) -> Option<Batch<'_>> {
     let bytes = segment.get(usize::try_from(at).ok()?..)?;
-    let header = read_batch_header(bytes).filter(|header| header.sequence == sequence && u64::from(header.offset) == at)?;
+    let header =
+        read_batch_header(bytes).filter(|header| header.sequence == sequence && u64::from(header.offset) == at)?;
     let payload_len = u64::from(u32_at(bytes, 20));
     let end = at + BATCH_HEADER_BYTES + payload_len.next_multiple_of(ALIGN);
     if end > segment.len() as u64 {

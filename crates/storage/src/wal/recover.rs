@@ -259,7 +259,11 @@ impl Reader {
 
     fn finish(self, dir: &Path) -> Result<Recovery, WalError> {
         let Some((salt, metadata)) = self.identity else {
-            return Err(WalError::Io { doing: "find a log in", path: dir.to_owned(), error: std::io::ErrorKind::NotFound.into() });
+            return Err(WalError::Io {
+                doing: "find a log in",
+                path: dir.to_owned(),
+                error: std::io::ErrorKind::NotFound.into(),
+            });
         };
         let (Some(cursor), Some(last)) = (self.cursor, self.chain.last()) else {
             let file = self.strays.first().expect("a segment was read, and it is not in the chain");
@@ -278,7 +282,8 @@ impl Reader {
             return Err(damaged(file, offset, "bytes that had been synced cannot be read"));
         }
         let first = self.entries.first().map(|entry| entry.index);
-        if self.released_index.is_some_and(|index| index > self.after) || first.is_some_and(|index| index > self.after + 1)
+        if self.released_index.is_some_and(|index| index > self.after)
+            || first.is_some_and(|index| index > self.after + 1)
         {
             return Err(WalError::Gap { expected: self.after + 1, found: first.unwrap_or(0) });
         }

@@ -63,6 +63,11 @@ pub(super) fn is_spare(name: &str) -> bool {
     name.starts_with("spare-")
 }
 
+/// The number in the name of any file of the log.
+pub(super) fn number_of(name: &str) -> Option<u64> {
+    sequence_of(name).or_else(|| u64::from_str_radix(name.strip_prefix("spare-")?, 16).ok())
+}
+
 pub(super) fn is_ours(name: &str) -> bool {
     is_temporary(name) || is_spare(name) || sequence_of(name).is_some()
 }

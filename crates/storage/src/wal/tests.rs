@@ -279,6 +279,24 @@ fn torn_tails_are_cut_and_told_of() {
 }
 
 #[test]
+fn batches_cut_off_never_come_back() {
+    let (vfs, mut wal) = new_log();
+    let end = wal.active().end;
+    wal.append(&batch([entry(1, 1, 500)])).unwrap();
+    wal.append(&batch([entry(2, 1, 500)])).unwrap();
+    vfs.flip(&wal.active().path, end + 100, 1);
+    let (mut wal, recovered) = open(&vfs, 0).unwrap();
+    assert!(recovered.entries.is_empty());
+    // The open wrote a batch without payload: this one ends just where the old second batch begins.
+    wal.append(&batch([entry(1, 2, 500 - BATCH_HEADER_BYTES as usize)])).unwrap();
+    wal.sync().unwrap();
+    assert_eq!(wal.active().end, end + 584, "the old batch is right behind");
+    for seed in 0..10 {
+        assert_eq!(indexes(&open(&vfs.crash(seed), 0).unwrap().1), [(1, 2)]);
+    }
+}
+
+#[test]
 fn damage_below_a_claim_refuses_and_names_the_place() {
     let (vfs, mut wal) = new_log();
     wal.append(&state("s")).unwrap();
@@ -328,6 +346,20 @@ fn a_missing_segment_refuses() {
         let (_, recovered) = open(&disk, gone.highest_index).unwrap();
         assert_eq!(recovered.entries.last().unwrap().index, 30);
     }
+}
+
+#[test]
+fn a_missing_segment_refuses_even_if_no_entry_follows() {
+    let (vfs, mut wal) = new_log();
+    fill(&mut wal, 1..=3);
+    let gone = wal.active().path.clone();
+    while wal.segments.len() < 2 {
+        wal.append(&state("s")).unwrap();
+        wal.sync().unwrap();
+    }
+    vfs.remove(&gone).unwrap();
+    assert!(matches!(open(&vfs, 2), Err(WalError::Gap { expected: 3, found: 0 })));
+    assert_eq!(open(&vfs, 3).unwrap().1.state.as_deref(), Some(&b"s"[..]));
 }
 
 #[test]

@@ -56,15 +56,9 @@ impl DirState {
                 lost.extend(change.iter().map(|(name, _)| name));
             }
         }
-        let entries: BTreeMap<String, Node> = names
-            .into_iter()
-            .map(|(name, node)| (name, crashed_node(&node, rng, done)))
-            .collect();
-        DirState {
-            durable: entries.clone(),
-            entries,
-            pending: Vec::new(),
-        }
+        let entries: BTreeMap<String, Node> =
+            names.into_iter().map(|(name, node)| (name, crashed_node(&node, rng, done))).collect();
+        DirState { durable: entries.clone(), entries, pending: Vec::new() }
     }
 
     /// Bytes of all files below.
@@ -86,9 +80,7 @@ fn crashed_node(node: &Node, rng: &mut Rng, done: &mut CrashedFiles) -> Node {
     match node {
         Node::Dir(dir) => Node::Dir(Arc::new(Mutex::new(lock(dir).crashed(rng, done)))),
         Node::File(file) => {
-            let new = done
-                .entry(Arc::as_ptr(file))
-                .or_insert_with(|| Arc::new(Mutex::new(lock(file).crashed(rng))));
+            let new = done.entry(Arc::as_ptr(file)).or_insert_with(|| Arc::new(Mutex::new(lock(file).crashed(rng))));
             Node::File(new.clone())
         }
     }

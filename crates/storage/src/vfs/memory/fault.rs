@@ -73,37 +73,22 @@ pub struct Fault {
 impl Fault {
     /// The next `on` fails once, whatever the path.
     pub fn once(on: Op, error: FaultError) -> Self {
-        Self {
-            on,
-            after: 0,
-            error,
-            sticky: false,
-            path_contains: None,
-        }
+        Self { on, after: 0, error, sticky: false, path_contains: None }
     }
 
     /// Every `on` fails from now, whatever the path.
     pub fn always(on: Op, error: FaultError) -> Self {
-        Self {
-            sticky: true,
-            ..Self::once(on, error)
-        }
+        Self { sticky: true, ..Self::once(on, error) }
     }
 
     /// Lets `calls` matching calls succeed first.
     pub fn after(self, calls: u64) -> Self {
-        Self {
-            after: calls,
-            ..self
-        }
+        Self { after: calls, ..self }
     }
 
     /// Only for paths that contain `part`.
     pub fn path(self, part: &str) -> Self {
-        Self {
-            path_contains: Some(part.to_owned()),
-            ..self
-        }
+        Self { path_contains: Some(part.to_owned()), ..self }
     }
 }
 

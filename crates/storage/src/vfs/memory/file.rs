@@ -54,10 +54,7 @@ impl Change {
         let end = bytes.end.min((sector + 1) * SECTOR);
         match self {
             Change::Write { offset, data } => {
-                image.write(
-                    &data[(start - offset) as usize..(end - offset) as usize],
-                    start,
-                );
+                image.write(&data[(start - offset) as usize..(end - offset) as usize], start);
             }
             Change::Length { .. } => image.zero(start..end),
         }
@@ -79,10 +76,7 @@ impl FileState {
             return;
         }
         self.volatile.write(data, offset);
-        self.pending.push(Change::Write {
-            offset,
-            data: data.to_vec(),
-        });
+        self.pending.push(Change::Write { offset, data: data.to_vec() });
     }
 
     pub(super) fn set_len(&mut self, len: u64) {
@@ -118,21 +112,13 @@ impl FileState {
                 }
             }
         }
-        self.durable.set_len(if rng.coin() {
-            durable_len
-        } else {
-            self.volatile.len()
-        });
+        self.durable.set_len(if rng.coin() { durable_len } else { self.volatile.len() });
     }
 
     /// The file as a power failure at this moment could leave it.
     pub(super) fn crashed(&self, rng: &mut Rng) -> FileState {
         let image = self.crashed_image(rng);
-        FileState {
-            volatile: image.clone(),
-            durable: image,
-            pending: Vec::new(),
-        }
+        FileState { volatile: image.clone(), durable: image, pending: Vec::new() }
     }
 
     fn crashed_image(&self, rng: &mut Rng) -> Image {

@@ -63,8 +63,7 @@ impl Image {
     }
 
     pub(super) fn set_len(&mut self, len: u64) {
-        self.pages
-            .resize_with((len as usize).div_ceil(PAGE), || ZERO_PAGE.clone());
+        self.pages.resize_with((len as usize).div_ceil(PAGE), || ZERO_PAGE.clone());
         if len < self.len {
             let (page, within) = place(len);
             if within != 0 {
@@ -102,8 +101,5 @@ impl Image {
 }
 
 fn place(offset: u64) -> (usize, usize) {
-    (
-        (offset / PAGE as u64) as usize,
-        (offset % PAGE as u64) as usize,
-    )
+    ((offset / PAGE as u64) as usize, (offset % PAGE as u64) as usize)
 }

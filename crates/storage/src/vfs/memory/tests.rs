@@ -5,10 +5,7 @@ use super::*;
 fn contents(vfs: &MemoryVfs, path: &str) -> Option<Vec<u8>> {
     let file = vfs.open(Path::new(path)).ok()?;
     let mut out = Vec::new();
-    file.view(0, file.len().unwrap() as usize, &mut |bytes| {
-        out.extend_from_slice(bytes)
-    })
-    .unwrap();
+    file.view(0, file.len().unwrap() as usize, &mut |bytes| out.extend_from_slice(bytes)).unwrap();
     Some(out)
 }
 
@@ -39,9 +36,7 @@ fn unsynced_writes_are_lost_kept_or_torn() {
     let seen: BTreeSet<Vec<u8>> = (0..400)
         .map(|seed| {
             let after = contents(&vfs.crash(seed), "/a").unwrap();
-            after
-                .chunks(512)
-                .for_each(|sector| assert!(sector.iter().all(|b| *b == sector[0])));
+            after.chunks(512).for_each(|sector| assert!(sector.iter().all(|b| *b == sector[0])));
             after.chunks(512).map(|sector| sector[0]).collect()
         })
         .collect();
@@ -67,16 +62,11 @@ fn lengths_and_cuts_are_open_until_synced() {
     let (vfs, file) = disk_with("/a", &[1; 1024]);
     file.set_len(100).unwrap();
     file.set_len(700).unwrap();
-    let seen: BTreeSet<usize> = (0..200)
-        .map(|seed| contents(&vfs.crash(seed), "/a").unwrap().len())
-        .collect();
+    let seen: BTreeSet<usize> = (0..200).map(|seed| contents(&vfs.crash(seed), "/a").unwrap().len()).collect();
     assert_eq!(seen, BTreeSet::from([100, 700, 1024]));
     file.sync_data().unwrap();
     let after = contents(&vfs.crash(0), "/a").unwrap();
-    assert_eq!(
-        (&after[..100], &after[100..]),
-        (&[1; 100][..], &[0; 600][..])
-    );
+    assert_eq!((&after[..100], &after[100..]), (&[1; 100][..], &[0; 600][..]));
 }
 
 #[test]
@@ -86,24 +76,14 @@ fn names_are_open_until_the_directory_is_synced() {
     new.write_at(&[b"new"], 0).unwrap();
     new.sync_data().unwrap();
     vfs.rename(Path::new("/b"), Path::new("/a")).unwrap();
-    let see = |vfs: &MemoryVfs| {
-        (0..100)
-            .map(|s| (contents(&vfs.crash(s), "/a"), contents(&vfs.crash(s), "/b")))
-            .collect()
-    };
+    let see =
+        |vfs: &MemoryVfs| (0..100).map(|s| (contents(&vfs.crash(s), "/a"), contents(&vfs.crash(s), "/b"))).collect();
     let seen: BTreeSet<_> = see(&vfs);
     let (old, new) = (Some(b"old".to_vec()), Some(b"new".to_vec()));
-    assert_eq!(
-        seen,
-        BTreeSet::from([(old.clone(), None), (old, new.clone()), (new.clone(), None)])
-    );
+    assert_eq!(seen, BTreeSet::from([(old.clone(), None), (old, new.clone()), (new.clone(), None)]));
     vfs.sync_dir(Path::new("/")).unwrap();
     let seen: BTreeSet<_> = see(&vfs);
-    assert_eq!(
-        seen,
-        BTreeSet::from([(new, None)]),
-        "a synced rename is never undone"
-    );
+    assert_eq!(seen, BTreeSet::from([(new, None)]), "a synced rename is never undone");
 }
 
 #[test]
@@ -128,19 +108,11 @@ fn a_failed_sync_may_lose_data_that_later_syncs_do_not_bring_back() {
         vfs.fail(Fault::once(Op::Sync, FaultError::Eio));
         assert_eq!(file.sync_data().unwrap_err().raw_os_error(), Some(5));
         file.sync_data().unwrap();
-        assert_eq!(
-            contents(&vfs, "/a").unwrap(),
-            [1; 512],
-            "the cache still shows it"
-        );
+        assert_eq!(contents(&vfs, "/a").unwrap(), [1; 512], "the cache still shows it");
         lost += usize::from(contents(&vfs.crash(0), "/a").unwrap() == [0; 512]);
         file.write_at(&[&[1; 512]], 0).unwrap();
         file.sync_data().unwrap();
-        assert_eq!(
-            contents(&vfs.crash(0), "/a").unwrap(),
-            [1; 512],
-            "written anew it is kept"
-        );
+        assert_eq!(contents(&vfs.crash(0), "/a").unwrap(), [1; 512], "written anew it is kept");
     }
     assert!((1..20).contains(&lost));
 }
@@ -155,9 +127,7 @@ fn the_machine_stops_where_told() {
     assert!(MemoryVfs::is_crash(&error));
     assert!(MemoryVfs::is_crash(&file.read_at(&mut [0], 0).unwrap_err()));
     assert_eq!(vfs.ops(), ops + 1);
-    let seen: BTreeSet<_> = (0..50)
-        .map(|seed| contents(&vfs.crash(seed), "/a").unwrap())
-        .collect();
+    let seen: BTreeSet<_> = (0..50).map(|seed| contents(&vfs.crash(seed), "/a").unwrap()).collect();
     assert_eq!(seen, BTreeSet::from([b"1".to_vec(), b"2".to_vec()]));
 }
 
@@ -165,18 +135,11 @@ fn the_machine_stops_where_told() {
 fn faults_are_chosen_by_operation_count_and_path() {
     let (vfs, file) = disk_with("/wal-1", &[0; 8]);
     let other = vfs.create(Path::new("/other")).unwrap();
-    vfs.fail(
-        Fault::always(Op::Write, FaultError::Enospc)
-            .after(1)
-            .path("wal"),
-    );
+    vfs.fail(Fault::always(Op::Write, FaultError::Enospc).after(1).path("wal"));
     other.write_at(&[b"x"], 0).unwrap();
     file.write_at(&[b"abcd"], 0).unwrap();
     for _ in 0..2 {
-        assert_eq!(
-            file.write_at(&[b"efgh"], 4).unwrap_err().kind(),
-            io::ErrorKind::StorageFull
-        );
+        assert_eq!(file.write_at(&[b"efgh"], 4).unwrap_err().kind(), io::ErrorKind::StorageFull);
     }
     assert_eq!(contents(&vfs, "/wal-1").unwrap(), b"abcdef\0\0");
     vfs.clear_faults();
@@ -188,14 +151,8 @@ fn a_full_disk_takes_a_prefix() {
     let (vfs, file) = disk_with("/a", &[0; 8]);
     vfs.set_capacity(10);
     assert_eq!(vfs.free_bytes(Path::new("/")).unwrap(), 2);
-    assert_eq!(
-        file.allocate(11).unwrap_err().kind(),
-        io::ErrorKind::StorageFull
-    );
-    assert_eq!(
-        file.write_at(&[b"abcdef"], 6).unwrap_err().kind(),
-        io::ErrorKind::StorageFull
-    );
+    assert_eq!(file.allocate(11).unwrap_err().kind(), io::ErrorKind::StorageFull);
+    assert_eq!(file.write_at(&[b"abcdef"], 6).unwrap_err().kind(), io::ErrorKind::StorageFull);
     assert_eq!(contents(&vfs, "/a").unwrap(), b"\0\0\0\0\0\0abcd");
     vfs.remove(Path::new("/a")).unwrap();
     assert_eq!(vfs.free_bytes(Path::new("/")).unwrap(), 10);
@@ -216,32 +173,17 @@ fn lying_syncs_and_flipped_bits() {
 fn locks_names_and_views() {
     let vfs = MemoryVfs::new();
     let held = vfs.lock(Path::new("/lock")).unwrap();
-    assert_eq!(
-        vfs.lock(Path::new("/lock")).err().unwrap().kind(),
-        io::ErrorKind::WouldBlock
-    );
+    assert_eq!(vfs.lock(Path::new("/lock")).err().unwrap().kind(), io::ErrorKind::WouldBlock);
     vfs.crash(0);
     drop(held);
     vfs.lock(Path::new("/lock")).unwrap();
-    assert_eq!(
-        vfs.create(Path::new("/lock")).err().unwrap().kind(),
-        io::ErrorKind::AlreadyExists
-    );
-    assert_eq!(
-        vfs.open(Path::new("/none")).err().unwrap().kind(),
-        io::ErrorKind::NotFound
-    );
+    assert_eq!(vfs.create(Path::new("/lock")).err().unwrap().kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(vfs.open(Path::new("/none")).err().unwrap().kind(), io::ErrorKind::NotFound);
     let file = vfs.create(Path::new("/f")).unwrap();
     file.write_at(&[&[7; 5000]], 0).unwrap();
-    file.view(4000, 1000, &mut |bytes| assert_eq!(bytes, [7; 1000]))
-        .unwrap();
+    file.view(4000, 1000, &mut |bytes| assert_eq!(bytes, [7; 1000])).unwrap();
     // The lent bytes are lent without a lock.
-    file.view(0, 1, &mut |_| assert_eq!(file.len().unwrap(), 5000))
-        .unwrap();
-    assert_eq!(
-        file.view(4999, 2, &mut |_| ()).unwrap_err().kind(),
-        io::ErrorKind::UnexpectedEof
-    );
-    file.view(5000, 0, &mut |bytes| assert!(bytes.is_empty()))
-        .unwrap();
+    file.view(0, 1, &mut |_| assert_eq!(file.len().unwrap(), 5000)).unwrap();
+    assert_eq!(file.view(4999, 2, &mut |_| ()).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    file.view(5000, 0, &mut |bytes| assert!(bytes.is_empty())).unwrap();
 }
