@@ -146,7 +146,12 @@ impl Front {
     }
 
     /// Calls a method on this thread and waits for the end: its messages with their prefixes, and its status.
-    pub(crate) async fn call_local(&self, method: &'static Method, body: Bytes, timeout_ms: u64) -> (Vec<Bytes>, Status) {
+    pub(crate) async fn call_local(
+        &self,
+        method: &'static Method,
+        body: Bytes,
+        timeout_ms: u64,
+    ) -> (Vec<Bytes>, Status) {
         let answer = Rc::new(RefCell::new(LocalAnswer::default()));
         let deadline_ms = clock::now_ms() + timeout_ms;
         let call = self.open(Call::local(method, Rc::clone(&answer), deadline_ms), CallMetadata::default(), Some(body));
@@ -369,3 +374,6 @@ impl Drop for CancelOnDrop<'_> {
         self.front.cancel(self.call);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -130,7 +130,8 @@ fn version(published: &Published) -> Page {
         "" => "not_decided",
         decided => decided,
     };
-    let body = format!("{{\"etcdserver\":\"{VERSION}\",\"etcdcluster\":\"{cluster}\",\"storage\":\"{STORAGE_VERSION}\"}}");
+    let body =
+        format!("{{\"etcdserver\":\"{VERSION}\",\"etcdcluster\":\"{cluster}\",\"storage\":\"{STORAGE_VERSION}\"}}");
     Page::new(StatusCode::OK, "application/json", body)
 }
 

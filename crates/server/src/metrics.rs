@@ -79,7 +79,8 @@ impl Metrics {
         let deletes = batch.events.iter().filter(|event| event.tombstone).count() as u64;
         let puts = batch.events.len() as u64 - deletes;
         let several = batch.events.chunk_by(|a, b| a.revision.main == b.revision.main).filter(|txn| txn.len() > 1);
-        let put_bytes: usize = batch.events.iter().filter(|event| !event.tombstone).map(|event| event.event.len()).sum();
+        let put_bytes: usize =
+            batch.events.iter().filter(|event| !event.tombstone).map(|event| event.event.len()).sum();
         self.puts.fetch_add(puts, Ordering::Relaxed);
         self.deletes.fetch_add(deletes, Ordering::Relaxed);
         self.txns.fetch_add(several.count() as u64, Ordering::Relaxed);
@@ -184,19 +185,43 @@ fn server(out: &mut String, published: &Published, quota_bytes: Option<u64>, met
     }
     let leads = published.leader == published.member_id && published.member_id != 0;
     for (name, help, value) in [
-        ("etcd_server_has_leader", "Whether or not a leader exists. 1 is existence, 0 is not.", u64::from(published.leader != 0)),
+        (
+            "etcd_server_has_leader",
+            "Whether or not a leader exists. 1 is existence, 0 is not.",
+            u64::from(published.leader != 0),
+        ),
         ("etcd_server_is_leader", "Whether or not this member is a leader. 1 if is, 0 otherwise.", u64::from(leads)),
-        ("etcd_server_is_learner", "Whether or not this member is a learner. 1 if is, 0 otherwise.", u64::from(published.is_learner)),
-        ("etcd_server_proposals_committed_total", "The total number of consensus proposals committed.", published.committed_index),
-        ("etcd_server_proposals_applied_total", "The total number of consensus proposals applied.", published.applied_index),
-        ("etcd_server_proposals_pending", "The current number of pending proposals to commit.", load(&metrics.proposals_pending)),
+        (
+            "etcd_server_is_learner",
+            "Whether or not this member is a learner. 1 if is, 0 otherwise.",
+            u64::from(published.is_learner),
+        ),
+        (
+            "etcd_server_proposals_committed_total",
+            "The total number of consensus proposals committed.",
+            published.committed_index,
+        ),
+        (
+            "etcd_server_proposals_applied_total",
+            "The total number of consensus proposals applied.",
+            published.applied_index,
+        ),
+        (
+            "etcd_server_proposals_pending",
+            "The current number of pending proposals to commit.",
+            load(&metrics.proposals_pending),
+        ),
         ("etcd_server_quota_backend_bytes", "Current backend storage quota size in bytes.", quota_bytes.unwrap_or(0)),
     ] {
         metric(out, "gauge", name, help, value);
     }
     for (name, help, value) in [
         ("etcd_server_leader_changes_seen_total", "The number of leader changes seen.", load(&metrics.leader_changes)),
-        ("etcd_server_proposals_failed_total", "The total number of failed proposals seen.", load(&metrics.proposals_failed)),
+        (
+            "etcd_server_proposals_failed_total",
+            "The total number of failed proposals seen.",
+            load(&metrics.proposals_failed),
+        ),
         ("etcd_server_health_success", "The total number of successful health checks", load(&metrics.health_success)),
         ("etcd_server_health_failures", "The total number of failed health checks", load(&metrics.health_failures)),
     ] {

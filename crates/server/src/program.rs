@@ -29,7 +29,8 @@ const NODE_POLL: Duration = Duration::from_millis(200);
 /// unless it is process 1.
 pub fn main(arguments: Vec<OsString>) -> i32 {
     let mut notes = Vec::new();
-    let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let environment =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     match Config::read(&arguments, environment, &mut notes) {
         Ok(config) => run(config, &notes),
         Err(stop) => told_to_stop(&stop, &notes),
@@ -134,8 +135,7 @@ fn serve(config: Config) -> Result<(), String> {
 fn log_start(config: &Config) {
     let shown = config::shown(&config.flags);
     let mut fields: Vec<(&str, &dyn log::Field)> = vec![("etcd-version", &VERSION), ("git-sha", &GIT_SHA)];
-    let numbers: Vec<(&str, i64)> =
-        shown.iter().filter_map(|(name, text)| Some((*name, text.parse().ok()?))).collect();
+    let numbers: Vec<(&str, i64)> = shown.iter().filter_map(|(name, text)| Some((*name, text.parse().ok()?))).collect();
     for (name, number) in &numbers {
         fields.push((name, number));
     }

@@ -233,9 +233,7 @@ impl<N: NodeAccess> RpcServices<N> {
         if self.published.cluster_version.is_empty() {
             return Err(Error::NotCapable);
         }
-        if self.published.is_learner
-            && !matches!(method.id, MethodId::Range | MethodId::Status | MethodId::Snapshot)
-        {
+        if self.published.is_learner && !matches!(method.id, MethodId::Range | MethodId::Status | MethodId::Snapshot) {
             return Err(Error::NotSupportedForLearner);
         }
         if let Some(version) = &metadata.client_api_version

@@ -76,7 +76,17 @@ impl Call {
 
     fn new(method: &'static Method, deadline_ms: u64, sink: Sink) -> Self {
         let queue = VecDeque::new();
-        Call { method, deadline_ms, companion: None, sink, queue, queued_bytes: 0, over_budget: false, finish: None, finished: false }
+        Call {
+            method,
+            deadline_ms,
+            companion: None,
+            sink,
+            queue,
+            queued_bytes: 0,
+            over_budget: false,
+            finish: None,
+            finished: false,
+        }
     }
 
     /// Sends framed messages, or queues them behind the client's window.
@@ -207,9 +217,13 @@ fn head() -> Response<()> {
 }
 
 fn put_status(status: &Status, headers: &mut HeaderMap) {
-    headers.insert(GRPC_STATUS, if status.code == 0 { HeaderValue::from_static("0") } else { HeaderValue::from(status.code) });
+    headers.insert(
+        GRPC_STATUS,
+        if status.code == 0 { HeaderValue::from_static("0") } else { HeaderValue::from(status.code) },
+    );
     if !status.message.is_empty() {
-        let text = HeaderValue::try_from(percent_encode(&status.message)).expect("percent-encoded text is a header value");
+        let text =
+            HeaderValue::try_from(percent_encode(&status.message)).expect("percent-encoded text is a header value");
         headers.insert(GRPC_MESSAGE, text);
     }
 }

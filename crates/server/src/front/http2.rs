@@ -112,7 +112,8 @@ fn accept(front: &Rc<Front>, request: Request<RecvStream>, respond: SendResponse
     let mut early = Vec::new();
     let mut end = body.is_end_stream();
     let mut failed = None;
-    if method.kind != Kind::Bidi && !end
+    if method.kind != Kind::Bidi
+        && !end
         && let Poll::Ready(Some(Ok(chunk))) = body.poll_data(cx)
     {
         let _ = body.flow_control().release_capacity(chunk.len());
@@ -173,7 +174,8 @@ fn read_head(request: &Request<RecvStream>) -> Result<Head, (StatusCode, Status)
         return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, Status { code: code::INVALID_ARGUMENT, message: text }));
     }
     if request.method() != Verb::POST {
-        let text = format!("Received a HEADERS frame with :method {:?} which should be POST", request.method().as_str());
+        let text =
+            format!("Received a HEADERS frame with :method {:?} which should be POST", request.method().as_str());
         return Err((StatusCode::METHOD_NOT_ALLOWED, Status { code: code::INTERNAL, message: text }));
     }
     let path = request.uri().path();

@@ -192,7 +192,10 @@ mod tests {
             assembler.push(Bytes::copy_from_slice(stream), |_| {}).expect_err("must refuse")
         };
         let status = refusal(Some("gzip"), &compressed);
-        assert_eq!((status.code, &*status.message), (12, "grpc: Decompressor is not installed for grpc-encoding \"gzip\""));
+        assert_eq!(
+            (status.code, &*status.message),
+            (12, "grpc: Decompressor is not installed for grpc-encoding \"gzip\"")
+        );
         let status = refusal(None, &compressed);
         assert_eq!((status.code, &*status.message), (13, "grpc: compressed flag set with identity or empty encoding"));
         // Refused from the prefix alone, before anything is collected.

@@ -163,7 +163,8 @@ mod tests {
         for path in ["/livez/linearizable_read", "/livezz", "/", "/v3/kv/range"] {
             assert!(Check::of(path, "").is_none(), "{path}");
         }
-        let Some(Check::Health { serializable, exclude }) = Check::of("/health", "serializable=true&exclude=NOSPACE") else {
+        let Some(Check::Health { serializable, exclude }) = Check::of("/health", "serializable=true&exclude=NOSPACE")
+        else {
             panic!("not a health check")
         };
         assert!(serializable && exclude.contains("NOSPACE"));

@@ -124,7 +124,8 @@ pub(super) fn render(out: &mut String) {
         for (code, code_name) in CODES.iter().enumerate() {
             let count = sum(&|c| c.methods[method.id as usize].handled[code].get());
             if count > 0 || code == 0 {
-                let _ = writeln!(out, "grpc_server_handled_total{{grpc_code=\"{code_name}\",{}}} {count}", labels(method));
+                let _ =
+                    writeln!(out, "grpc_server_handled_total{{grpc_code=\"{code_name}\",{}}} {count}", labels(method));
             }
         }
     }

@@ -57,7 +57,10 @@ mod tests {
         }
         let mut out = String::new();
         histogram.render(&mut out, "x", "h");
-        assert!(out.starts_with("# HELP x h\n# TYPE x histogram\nx_bucket{le=\"0.001\"} 1\nx_bucket{le=\"0.002\"} 2\n"), "{out}");
+        assert!(
+            out.starts_with("# HELP x h\n# TYPE x histogram\nx_bucket{le=\"0.001\"} 1\nx_bucket{le=\"0.002\"} 2\n"),
+            "{out}"
+        );
         assert!(out.ends_with("x_bucket{le=\"8.192\"} 3\nx_bucket{le=\"+Inf\"} 4\nx_sum 10.006\nx_count 4\n"), "{out}");
     }
 }
