@@ -3,7 +3,17 @@
 //! Everything that touches a socket, a thread, a clock or the environment is here; what a member does with an event is
 //! `cetera-node`'s.
 
+pub mod bootstrap;
 pub mod clock;
 pub mod config;
 pub mod flags;
+pub mod front;
+mod http;
 pub mod log;
+pub mod metrics;
+pub mod node_thread;
+pub mod program;
+pub mod rpc;
+pub mod seam;
+
+pub use program::main;
