@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cetera_mvcc::event::EventRec;
+use cetera_mvcc::EventRec;
 use cetera_proto::raftpb;
 use cetera_state::{ApplyError, Applied};
 use cetera_storage::wal::WalBatch;
@@ -77,10 +77,10 @@ pub enum Event {
     },
     /// The write-ahead batch with this number, and all before it, are durable.
     Persisted(u64),
+    /// The write-ahead log failed for good: this member acknowledges and votes no more.
+    LogFailed,
     /// A background job ended.
     Job(JobDone),
-    /// Disk space seen by the shell, in bytes.
-    FreeDisk(u64),
     /// The shell is going down: refuse new work, fail waiters.
     Stop,
 }
@@ -98,7 +98,7 @@ pub enum Refusal {
     Stopped,
     /// E: TooManyRequests (G-12).
     TooManyRequests,
-    /// E: NoSpace: the disk reserve is used up.
+    /// E: NoSpace: the disk is full; nothing was logged.
     NoSpace,
     /// `not a primary lessor` (L-8).
     NotPrimaryLessor,
@@ -168,6 +168,8 @@ pub struct Effects {
     pub jobs: Vec<Job>,
     /// Entries through this index are covered by a durable checkpoint: the log may let go of them.
     pub release_wal: Option<u64>,
+    /// Background slices are left to do: step again soon, with or without events.
+    pub more: bool,
 }
 
 /// The node cannot go on: storage failed or a rule of consensus was broken. Nothing more is acknowledged.

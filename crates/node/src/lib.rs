@@ -1,0 +1,19 @@
+//! One member as a value: [`event::Event`]s in, [`event::Effects`] out. Owns the consensus group, the replicated state,
+//! the read queue and the lessor; watch hubs are values of this crate too, one per reader thread.
+//!
+//! Nothing here knows a runtime, a socket, a file or a clock (the revision log writes through the storage crate's file
+//! system trait), so a whole cluster runs inside a test from one seed.
+
+pub mod event;
+pub mod job;
+pub mod lessor;
+pub mod limits;
+pub mod node;
+pub mod published;
+mod read;
+pub mod recovery;
+mod waiters;
+
+pub use event::{Effects, Event, EventBatch, Fatal, Proposal, Refusal, Reply, Ticket};
+pub use node::{Node, NodeConfig};
+pub use published::Published;

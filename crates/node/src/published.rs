@@ -1,5 +1,6 @@
 //! The applied state as readers see it: an immutable picture, replaced as a whole after every apply batch.
 
+use std::fmt;
 use std::sync::Arc;
 
 use cetera_mvcc::View;
@@ -7,7 +8,7 @@ use cetera_proto::etcdserverpb::AlarmMember;
 use cetera_state::member::Member;
 
 /// One picture of the member's state. Readers on any thread hold it as long as they need, the writer never waits.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Published {
     /// Keys and history.
     pub view: View,
@@ -35,4 +36,10 @@ pub struct Published {
     pub logical_bytes: u64,
     /// Bytes of live data alone.
     pub live_bytes: u64,
+}
+
+impl fmt::Debug for Published {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Published(revision {}, applied {}, term {})", self.view.revision(), self.applied_index, self.term)
+    }
 }

@@ -42,7 +42,7 @@ pub struct Running {
 /// One line that says what stands in the way.
 pub fn start(config: &Config) -> Result<Running, String> {
     let (founders, member_id, cluster_id) = founders(config)?;
-    let vfs: Arc<dyn Vfs> = Arc::new(RealVfs::new(!config.unsafe_no_fsync));
+    let vfs: Arc<dyn Vfs> = Arc::new(RealVfs);
     let dir: PathBuf = std::path::absolute(&config.data_dir).map_err(|error| error.to_string())?;
     let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
     let nonce = Rng::new(unix_ms ^ (u64::from(std::process::id()) << 48)).next_u64();
@@ -58,6 +58,7 @@ pub fn start(config: &Config) -> Result<Running, String> {
             pre_vote: true,
             nonce,
             now_ms: clock::now_ms(),
+            checkpoint_log_bytes: None,
             wal: Default::default(),
             log: Default::default(),
         },
@@ -74,6 +75,7 @@ pub fn start(config: &Config) -> Result<Running, String> {
         checkpoints: opened.checkpoints,
         tick_ms: config.heartbeat_ms,
         sync_inline: opened.report.sole_voter,
+        sync: !config.unsafe_no_fsync,
     };
     let (handle, threads) = node_thread::spawn(node, shell).map_err(|error| error.to_string())?;
     let (member_id, cluster_id) = opened.ids;

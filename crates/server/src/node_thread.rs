@@ -21,7 +21,7 @@ use cetera_node::event::{Effects, Event, Refusal, Reply, Ticket, WalWrite};
 use cetera_node::job::{Job, JobDone};
 use cetera_node::{Fatal, Node, Published};
 use cetera_storage::vfs::Vfs;
-use cetera_storage::wal::{Wal, WalError};
+use cetera_storage::wal::{PrepareJob, Wal, WalError};
 
 use crate::clock;
 use crate::log;
@@ -146,6 +146,8 @@ pub struct NodeShell {
     pub tick_ms: u64,
     /// Whether this member may sync its log itself: groups of one voter only.
     pub sync_inline: bool,
+    /// Whether the log is synced at all (`--unsafe-no-fsync`).
+    pub sync: bool,
 }
 
 /// Starts the threads of a node.
@@ -163,15 +165,34 @@ pub fn spawn(node: Node, shell: NodeShell) -> std::io::Result<(NodeHandle, NodeT
         own: Mutex::default(),
         own_slots: AtomicU64::new(1),
     }));
-    let (jobs, job_queue) = mpsc::channel::<Job>();
-    let (vfs, checkpoints, of_jobs) = (shell.vfs, shell.checkpoints, handle.clone());
+    let (jobs, job_queue) = mpsc::channel();
+    let wal_log = Arc::new(Log {
+        room: AtomicU64::new(shell.wal.room()),
+        wal: Mutex::new(shell.wal),
+        sync: shell.sync,
+        queue: Mutex::default(),
+        queued_bytes: AtomicU64::new(0),
+        prepare: jobs.clone(),
+        wake: Condvar::new(),
+    });
+    let (vfs, checkpoints, of_jobs, log_of_jobs) = (shell.vfs, shell.checkpoints, handle.clone(), wal_log.clone());
     thread::Builder::new().name("cetera-jobs".into()).spawn(move || {
         for job in job_queue {
-            let done = job.run(&vfs, &checkpoints);
-            if let JobDone::Failed { what, error } = &done {
-                log::warning!("background work failed", "work" = *what, "error" = error);
+            match job {
+                ShellJob::Node(job) => {
+                    let done = job.run(&vfs, &checkpoints);
+                    if let JobDone::Failed { what, error } = &done {
+                        log::warning!("background work failed", "work" = *what, "error" = error);
+                    }
+                    of_jobs.send(Event::Job(done));
+                }
+                ShellJob::Prepare(job) => {
+                    let prepared = job.run();
+                    if let Err(error) = lock(&log_of_jobs.wal).install(prepared) {
+                        log::warning!("preparing a log segment failed", "error" = log::Shown(error));
+                    }
+                }
             }
-            of_jobs.send(Event::Job(done));
         }
     })?;
     let of_work = handle.clone();
@@ -181,11 +202,6 @@ pub fn spawn(node: Node, shell: NodeShell) -> std::io::Result<(NodeHandle, NodeT
             of_work.post(vec![(ticket, Mail::Work(ticket, answer))]);
         }
     })?;
-    let wal_log = Arc::new(Log {
-        wal: Mutex::new(shell.wal),
-        queue: Mutex::default(),
-        wake: Condvar::new(),
-    });
     let (log_of_thread, of_log) = (wal_log.clone(), handle.clone());
     thread::Builder::new().name("cetera-log".into()).spawn(move || log_of_thread.run(&of_log))?;
     let runner = Runner {
@@ -234,7 +250,7 @@ struct Runner {
     node: Node,
     handle: NodeHandle,
     log: Arc<Log>,
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<ShellJob>,
     tick: Duration,
     sync_inline: bool,
 }
@@ -302,7 +318,7 @@ impl Runner {
                 _ => 0,
             })
             .sum();
-        if bytes == 0 || self.log.has_room(bytes as u64) {
+        if bytes == 0 || self.log.has_room((bytes + LOG_BATCH_OVERHEAD_BYTES) as u64) {
             return;
         }
         let mut refused = Vec::new();
@@ -328,7 +344,7 @@ impl Runner {
         if !effects.wal.is_empty() {
             let idle = lock(&self.handle.0.inbox).events.is_empty();
             match (self.sync_inline && idle).then(|| self.log.try_take()).flatten() {
-                Some(mut wal) => events.push(write(&mut wal, &effects.wal)),
+                Some(mut wal) => events.push(self.log.write(&mut wal, &effects.wal)),
                 None => self.log.enqueue(effects.wal),
             }
         }
@@ -347,20 +363,38 @@ impl Runner {
             post(&self.handle, boxes, mail.collect());
         }
         for job in effects.jobs {
-            self.jobs.send(job).map_err(|_| Fatal("the jobs thread is gone".into()))?;
+            self.jobs.send(ShellJob::Node(job)).map_err(|_| Fatal("the jobs thread is gone".into()))?;
         }
         Ok(())
     }
 }
 
-/// Room asked for per proposal besides its bytes.
+/// Room asked for per proposal besides its bytes, and per batch.
 const LOG_RECORD_OVERHEAD_BYTES: usize = 128;
+const LOG_BATCH_OVERHEAD_BYTES: usize = 4096;
 
 /// The write-ahead log between the node thread and the log thread.
 struct Log {
     wal: Mutex<Wal>,
+    sync: bool,
     queue: Mutex<VecDeque<WalWrite>>,
+    /// Bytes in the queue and under the log thread's pen.
+    queued_bytes: AtomicU64,
+    /// What the present segment can take.
+    room: AtomicU64,
+    prepare: mpsc::Sender<ShellJob>,
     wake: Condvar,
+}
+
+/// What the jobs thread does.
+enum ShellJob {
+    Node(Job),
+    Prepare(PrepareJob),
+}
+
+fn write_bytes(write: &WalWrite) -> u64 {
+    let entries = &write.batch.entries;
+    entries.iter().map(|entry| (entry.data.len() + LOG_RECORD_OVERHEAD_BYTES) as u64).sum::<u64>()
 }
 
 impl Log {
@@ -374,6 +408,7 @@ impl Log {
     }
 
     fn enqueue(&self, writes: Vec<WalWrite>) {
+        self.queued_bytes.fetch_add(writes.iter().map(write_bytes).sum(), Ordering::AcqRel);
         lock(&self.queue).extend(writes);
         self.wake.notify_one();
     }
@@ -382,13 +417,32 @@ impl Log {
         lock(&self.wal).release(index).map_err(|error| Fatal(error.to_string()))
     }
 
-    fn has_room(&self, bytes: u64) -> bool {
-        // A log that is being written proved its room when the batch under way was let in; asking would wait for the
-        // sync.
-        match self.wal.try_lock() {
-            Ok(mut wal) => wal.reserve(bytes).is_ok(),
-            Err(_) => true,
+    fn write(&self, wal: &mut Wal, writes: &[WalWrite]) -> Event {
+        let written = append_and_sync(wal, writes, self.sync);
+        self.room.store(wal.room(), Ordering::Release);
+        if let Some(job) = wal.prepare_job() {
+            // Without the jobs thread the log makes its segments itself.
+            let _ = self.prepare.send(ShellJob::Prepare(job));
         }
+        match written {
+            Ok(()) => Event::Persisted(writes.last().map_or(0, |write| write.number)),
+            Err(error) => {
+                log::error!("the write-ahead log failed", "error" = log::Shown(&error));
+                Event::LogFailed
+            }
+        }
+    }
+
+    /// Whether proposals of `bytes` can be logged behind all that is queued. Asks the disk only at a segment's end.
+    fn has_room(&self, bytes: u64) -> bool {
+        let wanted = bytes + self.queued_bytes.load(Ordering::Acquire);
+        if wanted <= self.room.load(Ordering::Acquire) {
+            return true;
+        }
+        let mut wal = lock(&self.wal);
+        let reserved = wal.reserve(bytes + self.queued_bytes.load(Ordering::Acquire));
+        self.room.store(wal.room(), Ordering::Release);
+        !matches!(reserved, Err(WalError::NoSpace))
     }
 
     /// The log thread: everything that waits is appended and synced as one.
@@ -402,29 +456,20 @@ impl Log {
             let mut wal = lock(&self.wal);
             let writes: Vec<WalWrite> = queue.drain(..).collect();
             drop(queue);
-            let event = write(&mut wal, &writes);
+            let event = self.write(&mut wal, &writes);
+            self.queued_bytes.fetch_sub(writes.iter().map(write_bytes).sum(), Ordering::AcqRel);
             drop(wal);
             handle.send(event);
         }
     }
 }
 
-fn write(wal: &mut Wal, writes: &[WalWrite]) -> Event {
-    match append_and_sync(wal, writes) {
-        Ok(()) => Event::Persisted(writes.last().map_or(0, |write| write.number)),
-        Err(error) => {
-            log::error!("the write-ahead log failed", "error" = log::Shown(&error));
-            Event::LogFailed
-        }
-    }
-}
-
-fn append_and_sync(wal: &mut Wal, writes: &[WalWrite]) -> Result<(), WalError> {
+fn append_and_sync(wal: &mut Wal, writes: &[WalWrite], sync: bool) -> Result<(), WalError> {
     let started = Instant::now();
     for write in writes {
         wal.append(&write.batch)?;
     }
-    if writes.iter().any(|write| write.must_sync) {
+    if sync && writes.iter().any(|write| write.must_sync) {
         wal.sync()?;
         METRICS.wal_synced(started.elapsed());
     }

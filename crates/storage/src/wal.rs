@@ -333,7 +333,8 @@ impl Wal {
         check_options(&options, &metadata);
         // Spares count: one made of a segment with the same number would take their name.
         let names = vfs.list(dir).map_err(WalError::io("list", dir))?;
-        let next_sequence = names.iter().filter_map(|name| segment::number_of(name)).max().unwrap_or(0).saturating_add(1);
+        let next_sequence =
+            names.iter().filter_map(|name| segment::number_of(name)).max().unwrap_or(0).saturating_add(1);
         let mut wal = Self {
             segments: chain.into_iter().map(Found::into_segment).collect(),
             vfs,

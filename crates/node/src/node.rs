@@ -1,0 +1,594 @@
+//! The member's one loop body: what a step does with a batch of events.
+//!
+//! A step drains everything that waits, proposes it as one batch, and walks the consequences in one direction: ready ->
+//! log writes and messages -> committed entries -> apply -> new picture -> replies and watch events. It never waits for
+//! the disk: the log answers with [`Event::Persisted`], and the next step carries on from there.
+//!
+//! Invariants: applied <= committed <= last index. An entry is applied once, in order. A reply leaves only together
+//! with, and is carried out after, the picture that contains its effect. Background slices run after the batch's
+//! replies are made, and are bounded.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use cetera_mvcc::EventRec;
+use cetera_proto::{etcdserverpb as pb, raftpb};
+use cetera_raft::{Entry, EntryKind, Group, Ready, Role};
+use cetera_state::{LeaseEffect, State};
+use cetera_storage::wal::{WalBatch, WalEntry};
+use prost::Message as _;
+
+use crate::event::{
+    Effects, Event, EventBatch, Fatal, LeaseQuestion, Proposal, Refusal, Renewal, Reply, Ticket, WalWrite,
+};
+use crate::job::{Job, JobDone};
+use crate::lessor::{Lessor, Renewed};
+use crate::limits;
+use crate::published::Published;
+use crate::read::{Reads, Waiting};
+use crate::waiters::Waiters;
+
+/// What does not change while a member runs.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// This member (ID-1).
+    pub member_id: u64,
+    /// Its cluster (ID-3).
+    pub cluster_id: u64,
+    /// Milliseconds between ticks: the heartbeat interval.
+    pub tick_ms: u64,
+    /// Milliseconds without a leader before an election.
+    pub election_ms: u64,
+    /// Differs at every start of this member; makes read contexts and request ids unique over restarts.
+    pub nonce: u64,
+    /// Log bytes between checkpoints, if not to follow the size of the index.
+    pub checkpoint_log_bytes: Option<u64>,
+}
+
+impl NodeConfig {
+    /// How long a request may be under way (G-13), in milliseconds.
+    pub fn request_timeout_ms(&self) -> u64 {
+        5_000 + 2 * self.election_ms
+    }
+}
+
+/// A member.
+pub struct Node {
+    config: NodeConfig,
+    group: Group,
+    state: State,
+    lessor: Lessor,
+    reads: Reads,
+    waiters: Waiters,
+    now_ms: u64,
+    ticked_ms: Option<u64>,
+    /// Role and term seen last, to notice when they change.
+    seen: (Role, u64, u64),
+    hard_state: raftpb::HardState,
+    proposals: Vec<Proposal>,
+    questions: Vec<(Ticket, LeaseQuestion)>,
+    /// Keep-alives of leases whose revocation is under way.
+    ending: HashMap<i64, Vec<Ticket>>,
+    /// Request ids of revocations proposed by this member's lessor.
+    revocations: HashMap<u64, i64>,
+    own_requests: u64,
+    events: Vec<EventRec>,
+    log_bytes_since_checkpoint: u64,
+    checkpoint_running: bool,
+    rewrite_running: bool,
+    mode: Mode,
+    published: Arc<Published>,
+    dirty: bool,
+}
+
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+enum Mode {
+    Running,
+    /// The log failed: nothing is acknowledged, no vote is given; reads that need neither go on.
+    Failed,
+    Stopped,
+}
+
+impl Node {
+    /// A member that continues from its recovered state: `state` has applied what `group` was told is applied.
+    ///
+    /// # Errors
+    /// The revision log failed.
+    pub fn new(
+        config: NodeConfig,
+        group: Group,
+        mut state: State,
+        hard_state: raftpb::HardState,
+        now_ms: u64,
+    ) -> Result<Self, Fatal> {
+        let published = Arc::new(picture(&config, &group, &mut state)?);
+        let reads = Reads::new(config.member_id, config.nonce);
+        let seen = (group.role(), group.term(), group.leader());
+        Ok(Self {
+            config,
+            group,
+            state,
+            lessor: Lessor::default(),
+            reads,
+            waiters: Waiters::default(),
+            now_ms,
+            ticked_ms: None,
+            seen,
+            hard_state,
+            proposals: Vec::new(),
+            questions: Vec::new(),
+            ending: HashMap::new(),
+            revocations: HashMap::new(),
+            own_requests: 0,
+            events: Vec::new(),
+            log_bytes_since_checkpoint: 0,
+            checkpoint_running: false,
+            rewrite_running: false,
+            mode: Mode::Running,
+            published,
+            dirty: false,
+        })
+    }
+
+    /// The picture published last.
+    pub fn published(&self) -> Arc<Published> {
+        self.published.clone()
+    }
+
+    /// The replicated state, for checks.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Starts an election at once; for a sole voter, which need not wait for anyone.
+    pub fn campaign(&mut self) {
+        self.group.campaign();
+    }
+
+    /// Takes all of `events` and returns what is to be done.
+    ///
+    /// # Errors
+    /// [`Fatal`]: the member must stop; nothing of this step may be carried out.
+    pub fn step(&mut self, events: &mut Vec<Event>) -> Result<Effects, Fatal> {
+        let mut effects = Effects::default();
+        for event in events.drain(..) {
+            self.take(event, &mut effects);
+        }
+        self.propose(&mut effects);
+        self.advance(&mut effects)?;
+        self.confirm_reads(&mut effects)?;
+        self.expire_leases(&mut effects)?;
+        self.answer_questions(&mut effects);
+        self.background(&mut effects)?;
+        self.publish(&mut effects)?;
+        Ok(effects)
+    }
+
+    fn take(&mut self, event: Event, effects: &mut Effects) {
+        match event {
+            Event::Propose(mut proposals) => self.proposals.append(&mut proposals),
+            Event::Read(tickets) => {
+                for ticket in tickets {
+                    self.enqueue(Waiting::Read(ticket), effects);
+                }
+            }
+            Event::Renew(renewals) => {
+                for renewal in renewals {
+                    self.enqueue(Waiting::Renew(renewal), effects);
+                }
+            }
+            Event::Lease(ticket, question) => self.questions.push((ticket, question)),
+            Event::Peer(messages) => {
+                if self.mode == Mode::Running {
+                    for message in messages {
+                        self.group.step(message);
+                    }
+                }
+            }
+            Event::Tick { now_ms } => self.tick(now_ms, effects),
+            Event::Persisted(number) => self.group.persisted(number),
+            Event::LogFailed => {
+                self.mode = Mode::Failed;
+                refuse_all(self.waiters.drain(), Refusal::Timeout, effects);
+            }
+            Event::Job(done) => self.job_done(done, effects),
+            Event::Stop => {
+                self.mode = Mode::Stopped;
+                refuse_all(self.waiters.drain(), Refusal::Stopped, effects);
+                refuse_waiting(self.reads.expire(u64::MAX), Refusal::Stopped, effects);
+            }
+        }
+    }
+
+    fn enqueue(&mut self, waiting: Waiting, effects: &mut Effects) {
+        if self.mode == Mode::Stopped {
+            refuse_waiting(vec![waiting], Refusal::Stopped, effects);
+        } else if self.reads.len() >= limits::WAITING_READS_MAX {
+            refuse_waiting(vec![waiting], Refusal::TooManyRequests, effects);
+        } else {
+            self.reads.push(waiting, self.now_ms + self.config.request_timeout_ms());
+        }
+    }
+
+    /// Time moves on. However much of it passed, it is one tick: ticks that a pause swallowed are not replayed, or a
+    /// member that slept would depose a healthy leader the moment it wakes.
+    fn tick(&mut self, now_ms: u64, effects: &mut Effects) {
+        let now_ms = now_ms.max(self.now_ms);
+        self.now_ms = now_ms;
+        let last = *self.ticked_ms.get_or_insert(now_ms);
+        if now_ms - last >= self.config.election_ms {
+            self.lessor.hold(now_ms + 2 * self.config.tick_ms);
+        }
+        if now_ms - last >= self.config.tick_ms {
+            self.ticked_ms = Some(now_ms);
+            if self.mode == Mode::Running {
+                self.group.tick();
+            }
+        }
+        refuse_all(self.waiters.expire(now_ms), Refusal::Timeout, effects);
+        refuse_waiting(self.reads.expire(now_ms), Refusal::Timeout, effects);
+    }
+
+    /// All proposals of the batch enter the log as one append, or none does.
+    fn propose(&mut self, effects: &mut Effects) {
+        if self.proposals.is_empty() {
+            return;
+        }
+        let proposals = std::mem::take(&mut self.proposals);
+        let bytes: usize = proposals.iter().map(|proposal| proposal.request.len()).sum();
+        let behind = self.group.committed().saturating_sub(self.state.applied_index());
+        let refusal = if self.mode != Mode::Running {
+            Some(Refusal::Stopped)
+        } else if behind > limits::UNAPPLIED_ENTRIES_MAX || self.waiters.bytes() + bytes > limits::WAITING_BYTES_MAX {
+            Some(Refusal::TooManyRequests)
+        } else if self.group.propose(proposals.iter().map(|proposal| proposal.request.clone())).is_err() {
+            Some(if self.group.leader() == 0 { Refusal::NoLeader } else { Refusal::Timeout })
+        } else {
+            None
+        };
+        match refusal {
+            Some(refusal) => refuse_all(proposals.into_iter().map(|proposal| proposal.ticket), refusal, effects),
+            None => {
+                let deadline = self.now_ms + self.config.request_timeout_ms();
+                for proposal in proposals {
+                    self.waiters.insert(proposal.id, proposal.ticket, proposal.request.len(), deadline);
+                }
+            }
+        }
+    }
+
+    /// Carries out every ready until the group is quiet.
+    fn advance(&mut self, effects: &mut Effects) -> Result<(), Fatal> {
+        while let Some(ready) = self.group.ready() {
+            self.carry_out(ready, effects)?;
+        }
+        if self.mode != Mode::Running {
+            // A member whose log failed must not vote or acknowledge: nothing of it reaches the others.
+            effects.messages.clear();
+            effects.wal.clear();
+        }
+        let now = (self.group.role(), self.group.term(), self.group.leader());
+        if now != self.seen {
+            if now.0 != Role::Leader {
+                self.lessor.demote();
+                self.revocations.clear();
+                self.fail_endings(effects);
+            }
+            self.reads.restart();
+            self.seen = now;
+            self.dirty = true;
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, ready: Ready, effects: &mut Effects) -> Result<(), Fatal> {
+        if ready.snapshot.is_some() {
+            return Err(Fatal("a snapshot arrived, and this version cannot install one".into()));
+        }
+        if let Some(hard_state) = ready.hard_state {
+            self.hard_state = hard_state;
+        }
+        if ready.number != 0 {
+            let batch = WalBatch {
+                entries: encode_entries(&ready.entries),
+                state: Some(self.hard_state.encode_to_vec().into()),
+            };
+            effects.wal.push(WalWrite { number: ready.number, batch, must_sync: ready.must_sync });
+        }
+        effects.messages.extend(ready.messages);
+        for read in ready.reads {
+            self.reads.confirmed(&read.context, read.index);
+        }
+        for entry in ready.committed {
+            self.apply(entry, effects)?;
+        }
+        self.group.applied(self.state.applied_index());
+        Ok(())
+    }
+
+    fn apply(&mut self, entry: Entry, effects: &mut Effects) -> Result<(), Fatal> {
+        self.log_bytes_since_checkpoint += entry.data.len() as u64 + ENTRY_LOG_OVERHEAD_BYTES;
+        self.dirty = true;
+        match entry.kind {
+            EntryKind::Normal if entry.data.is_empty() => {
+                self.state.apply_empty(entry.index, entry.term);
+            }
+            EntryKind::Normal => {
+                let outcome =
+                    self.state.apply(entry.index, entry.term, &entry.data, &mut self.events).map_err(fatal)?;
+                if let Ok(applied) = &outcome.result {
+                    self.lease_effect(applied.lease_effect.as_ref(), effects);
+                }
+                if self.revocations.remove(&outcome.request_id).is_none()
+                    && let Some(ticket) = self.waiters.take(outcome.request_id)
+                {
+                    effects.replies.push((ticket, Reply::Applied(outcome.result)));
+                }
+            }
+            EntryKind::ConfChange => {
+                let mut change = raftpb::ConfChange::decode(entry.data).map_err(fatal)?;
+                let outcome = self.state.apply_conf_change(entry.index, entry.term, &change).map_err(fatal)?;
+                if outcome.result.is_err() {
+                    // The group still counts it as applied; a change of node 0 changes nothing.
+                    change.node_id = 0;
+                }
+                let conf_state = self.group.apply_conf_change(&change).map_err(Fatal)?;
+                assert_eq!(conf_state, outcome.conf_state, "the group and the state disagree on who votes");
+            }
+            EntryKind::ConfChangeV2 => {
+                return Err(Fatal(format!("entry {} is a ConfChangeV2, which no member proposes", entry.index)));
+            }
+        }
+        if !self.lessor.is_primary() && self.group.role() == Role::Leader && entry.term == self.group.term() {
+            let leases = self.state.leases().iter().map(|(id, lease)| (id, lease.ttl));
+            self.lessor.promote(leases, self.now_ms, self.config.election_ms);
+        }
+        Ok(())
+    }
+
+    fn lease_effect(&mut self, effect: Option<&LeaseEffect>, effects: &mut Effects) {
+        match effect {
+            Some(&LeaseEffect::Granted { id, ttl }) => self.lessor.granted(id, ttl, self.now_ms),
+            Some(LeaseEffect::Revoked { id }) => {
+                self.lessor.revoked(*id);
+                for ticket in self.ending.remove(id).unwrap_or_default() {
+                    effects.replies.push((ticket, Reply::Renewed { ttl: 0 }));
+                }
+            }
+            Some(LeaseEffect::Checkpointed(_)) | None => {}
+        }
+    }
+
+    /// Begins a confirmation round if one is due, and lets go what the applied state now covers.
+    fn confirm_reads(&mut self, effects: &mut Effects) -> Result<(), Fatal> {
+        if self.group.leader() != 0
+            && (self.group.role() != Role::Leader || self.group.committed_in_term())
+            && let Some(context) = self.reads.begin(self.now_ms)
+        {
+            self.group.read_index(context);
+            self.advance(effects)?;
+        }
+        for waiting in self.reads.ready(self.state.applied_index()) {
+            match waiting {
+                Waiting::Read(ticket) => effects.replies.push((ticket, Reply::Read)),
+                Waiting::Renew(renewal) => self.renew(renewal, effects),
+            }
+        }
+        Ok(())
+    }
+
+    fn renew(&mut self, renewal: Renewal, effects: &mut Effects) {
+        if !self.lessor.is_primary() {
+            effects.replies.push((renewal.ticket, Reply::Refused(Refusal::NotPrimaryLessor)));
+            return;
+        }
+        match self.lessor.renew(renewal.lease, self.now_ms) {
+            Renewed::For(ttl) => effects.replies.push((renewal.ticket, Reply::Renewed { ttl })),
+            Renewed::Unknown => effects.replies.push((renewal.ticket, Reply::Renewed { ttl: 0 })),
+            Renewed::Ending => self.ending.entry(renewal.lease).or_default().push(renewal.ticket),
+        }
+    }
+
+    /// Proposes the revocation of every lease whose deadline has passed: one entry each, all in one append, only as
+    /// leader of the present term, so that an old leader's entries can never commit.
+    fn expire_leases(&mut self, effects: &mut Effects) -> Result<(), Fatal> {
+        if self.mode != Mode::Running || self.group.role() != Role::Leader {
+            return Ok(());
+        }
+        let due = self.lessor.expire(self.now_ms, limits::REVOKE_RETRY_MS, limits::EXPIRIES_PER_APPEND_MAX);
+        if due.is_empty() {
+            return Ok(());
+        }
+        let requests: Vec<(u64, i64, Bytes)> = due
+            .into_iter()
+            .map(|lease| {
+                let id = self.own_request_id();
+                let request = pb::InternalRaftRequest {
+                    header: Some(pb::RequestHeader { id, ..Default::default() }),
+                    lease_revoke: Some(Box::new(pb::LeaseRevokeRequest { id: lease })),
+                    ..Default::default()
+                };
+                (id, lease, request.encode_to_vec().into())
+            })
+            .collect();
+        if self.group.propose(requests.iter().map(|(_, _, request)| request.clone())).is_ok() {
+            self.revocations.extend(requests.iter().map(|(id, lease, _)| (*id, *lease)));
+            self.advance(effects)?;
+        } else {
+            for (_, lease, _) in requests {
+                self.lessor.revocation_dropped(lease, self.now_ms);
+            }
+        }
+        Ok(())
+    }
+
+    /// Request ids of the node's own proposals: the member's two bytes as everywhere (ID-5), then
+    /// [`FRONT_REQUEST_BIT`] clear, which every front sets.
+    fn own_request_id(&mut self) -> u64 {
+        self.own_requests += 1;
+        (self.config.member_id << 48) | (self.config.nonce & 0x7fff) << 32 | (self.own_requests & 0xffff_ffff)
+    }
+
+    fn answer_questions(&mut self, effects: &mut Effects) {
+        for (ticket, question) in std::mem::take(&mut self.questions) {
+            let reply = if !self.lessor.is_primary() {
+                Reply::Refused(if self.group.leader() == 0 { Refusal::NoLeader } else { Refusal::NotPrimaryLessor })
+            } else {
+                match question {
+                    LeaseQuestion::Leases => Reply::Leases(self.lessor.by_expiry()),
+                    LeaseQuestion::TimeToLive { lease, keys } => match self.lessor.time_left(lease, self.now_ms) {
+                        None => Reply::TimeToLive { ttl: -1, granted: 0, keys: Vec::new() },
+                        Some((ttl, granted)) => Reply::TimeToLive {
+                            ttl,
+                            granted,
+                            keys: if keys { self.lease_keys(lease) } else { Vec::new() },
+                        },
+                    },
+                }
+            };
+            effects.replies.push((ticket, reply));
+        }
+    }
+
+    fn lease_keys(&self, lease: i64) -> Vec<Bytes> {
+        let lease = self.state.leases().get(lease);
+        lease.map(|lease| lease.keys().map(Bytes::copy_from_slice).collect()).unwrap_or_default()
+    }
+
+    fn fail_endings(&mut self, effects: &mut Effects) {
+        let mut ending: Vec<(i64, Vec<Ticket>)> = self.ending.drain().collect();
+        ending.sort_unstable_by_key(|(lease, _)| *lease);
+        for (_, tickets) in ending {
+            refuse_all(tickets, Refusal::NotPrimaryLessor, effects);
+        }
+    }
+
+    /// Slices of compaction and rewriting, and the jobs that are due.
+    fn background(&mut self, effects: &mut Effects) -> Result<(), Fatal> {
+        let store = self.state.store_mut();
+        let compacting = store.compaction_step(limits::COMPACTION_SLICE_RECORDS).map_err(fatal)?;
+        let relocating = store.rewrite_step(limits::REWRITE_SLICE_RECORDS).map_err(fatal)?;
+        effects.more = compacting || relocating;
+        self.dirty |= relocating;
+        if self.mode != Mode::Running {
+            return Ok(());
+        }
+        if !self.rewrite_running
+            && !relocating
+            && let Some(job) = self.state.store_mut().plan_rewrite(limits::REWRITE_BYTES_MAX)
+        {
+            self.rewrite_running = true;
+            effects.jobs.push(Job::Rewrite(Box::new(job)));
+        }
+        if !self.checkpoint_running && !relocating && self.log_bytes_since_checkpoint >= self.checkpoint_due_bytes() {
+            self.start_checkpoint(effects)?;
+        }
+        Ok(())
+    }
+
+    /// A checkpoint costs in proportion to the index; a replay costs in proportion to the log. Letting the log grow
+    /// with the index keeps both at a like share.
+    fn checkpoint_due_bytes(&self) -> u64 {
+        if let Some(bytes) = self.config.checkpoint_log_bytes {
+            return bytes;
+        }
+        let index_bytes = self.published.view.totals(b"\0", b"\0").keys * INDEX_BYTES_PER_KEY;
+        index_bytes.clamp(limits::CHECKPOINT_LOG_BYTES_MIN, limits::CHECKPOINT_LOG_BYTES_MAX)
+    }
+
+    fn start_checkpoint(&mut self, effects: &mut Effects) -> Result<(), Fatal> {
+        let state = self.state.checkpoint().map_err(fatal)?;
+        self.checkpoint_running = true;
+        self.log_bytes_since_checkpoint = 0;
+        effects.jobs.push(Job::Checkpoint { index: self.state.applied_index(), state: Box::new(state) });
+        Ok(())
+    }
+
+    fn job_done(&mut self, done: JobDone, effects: &mut Effects) {
+        match done {
+            JobDone::Checkpoint { index, manifest } => {
+                self.checkpoint_running = false;
+                // A file that cannot be unlinked now is found and removed by the next start.
+                let _ = self.state.store_mut().remove_retired(&manifest);
+                effects.release_wal = Some(index);
+            }
+            JobDone::Rewrite(done) => {
+                self.rewrite_running = false;
+                self.state.store_mut().install_rewrite(*done);
+                effects.more = true;
+            }
+            JobDone::Failed { what: "checkpoint", .. } => {
+                self.checkpoint_running = false;
+                self.log_bytes_since_checkpoint = self.checkpoint_due_bytes() / 2;
+            }
+            JobDone::Failed { .. } => self.rewrite_running = false,
+        }
+    }
+
+    /// Replaces the picture if anything changed, and hands the changes to the watch hubs.
+    fn publish(&mut self, effects: &mut Effects) -> Result<(), Fatal> {
+        if !self.dirty {
+            return Ok(());
+        }
+        self.dirty = false;
+        self.published = Arc::new(picture(&self.config, &self.group, &mut self.state)?);
+        effects.publish = Some(self.published.clone());
+        if !self.events.is_empty() {
+            let events = std::mem::take(&mut self.events);
+            effects.events = Some(Arc::new(EventBatch { events, revision: self.published.view.revision() }));
+        }
+        Ok(())
+    }
+}
+
+/// Set in the request ids that fronts make, clear in the node's own, so that the two never meet.
+pub const FRONT_REQUEST_BIT: u64 = 1 << 47;
+/// Index bytes a key costs in a checkpoint, for the pace of checkpoints only.
+const INDEX_BYTES_PER_KEY: u64 = 64;
+/// What an entry costs in the log besides its data.
+const ENTRY_LOG_OVERHEAD_BYTES: u64 = 32;
+
+fn picture(config: &NodeConfig, group: &Group, state: &mut State) -> Result<Published, Fatal> {
+    let view = state.view().map_err(fatal)?;
+    Ok(Published {
+        applied_index: state.applied_index(),
+        committed_index: group.committed(),
+        term: group.term(),
+        leader: group.leader(),
+        member_id: config.member_id,
+        cluster_id: config.cluster_id,
+        is_learner: state.membership().get(config.member_id).is_some_and(|me| me.is_learner),
+        members: state.members(),
+        alarms: state.alarms(),
+        cluster_version: state.cluster_version().map_or_else(|| "".into(), |version| version.to_string().into()),
+        logical_bytes: state.store().log().live_bytes(),
+        live_bytes: view.totals(b"\0", b"\0").bytes,
+        view,
+    })
+}
+
+/// The entries as etcd's messages, in one buffer.
+fn encode_entries(entries: &[Entry]) -> Vec<WalEntry> {
+    let wire: Vec<raftpb::Entry> = entries.iter().map(Entry::to_wire).collect();
+    let lengths: Vec<usize> = wire.iter().map(prost::Message::encoded_len).collect();
+    let mut buffer = BytesMut::with_capacity(lengths.iter().sum());
+    let mut out = Vec::with_capacity(entries.len());
+    for (entry, length) in wire.iter().zip(lengths) {
+        entry.encode_raw(&mut buffer);
+        out.push(WalEntry { index: entry.index, term: entry.term, data: buffer.split_to(length).freeze() });
+    }
+    out
+}
+
+fn refuse_all(tickets: impl IntoIterator<Item = Ticket>, refusal: Refusal, effects: &mut Effects) {
+    effects.replies.extend(tickets.into_iter().map(|ticket| (ticket, Reply::Refused(refusal))));
+}
+
+fn refuse_waiting(waiting: Vec<Waiting>, refusal: Refusal, effects: &mut Effects) {
+    refuse_all(waiting.iter().map(Waiting::ticket), refusal, effects);
+}
+
+fn fatal(error: impl std::fmt::Display) -> Fatal {
+    Fatal(error.to_string())
+}

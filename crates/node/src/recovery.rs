@@ -1,0 +1,270 @@
+//! From a data directory to a member that may take part: the one way in, for a first start and for every other.
+//!
+//! 1. The data directory is locked and its format checked.
+//! 2. The newest good checkpoint A gives the state at its applied index, and the revision log is cut at the end that A
+//!    recorded; without one the state is empty, at index 0.
+//! 3. The write-ahead log is opened; its entries after A up to the saved commit index go through the same `apply` as
+//!    ever. Members come from A plus this replay, never from entries older than A.
+//! 4. Only then the consensus group is created, with the entries beyond the commit index as its undecided tail.
+//!
+//! A first start writes one AddNode entry per member, term 1, as committed (B-1), and then takes steps 2 to 4 like any
+//! other start. A crash before that write is synced leaves an empty log, and the next start is a first start again.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cetera_proto::{etcdserverpb::Metadata, raftpb};
+use cetera_raft::{Config as GroupConfig, Entry, EntryKind, Group, Recovered as GroupState};
+use cetera_mvcc::Store;
+use cetera_state::member::{Member, write_member};
+use cetera_state::{State, StateLimits, StateRestore};
+use cetera_storage::checkpoint;
+use cetera_storage::datadir::{DataDir, DataDirError};
+use cetera_storage::revlog::{LogManifest, RevLog, RevLogOptions};
+use cetera_storage::vfs::Vfs;
+use cetera_storage::wal::{Recovered, TornTail, Wal, WalBatch, WalEntry, WalOptions};
+use prost::Message as _;
+
+use crate::event::Fatal;
+use crate::node::{Node, NodeConfig};
+
+/// What a start needs to know.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// The members of a new cluster, this one among them; not read when the directory holds a log (F-9).
+    pub founders: Vec<Member>,
+    /// This member's id, for a new cluster.
+    pub member_id: u64,
+    /// The cluster's id, for a new cluster.
+    pub cluster_id: u64,
+    /// Milliseconds between ticks.
+    pub tick_ms: u64,
+    /// Milliseconds without a leader before an election.
+    pub election_ms: u64,
+    /// Whether to ask before an election.
+    pub pre_vote: bool,
+    /// Differs at every start.
+    pub nonce: u64,
+    /// The clock now, in milliseconds.
+    pub now_ms: u64,
+    /// Log bytes between checkpoints, if not to follow the size of the index.
+    pub checkpoint_log_bytes: Option<u64>,
+    /// Sizes of the write-ahead log.
+    pub wal: WalOptions,
+    /// Sizes of the revision log.
+    pub log: RevLogOptions,
+}
+
+/// A member ready to be stepped.
+pub struct Opened {
+    /// The member.
+    pub node: Node,
+    /// Its write-ahead log.
+    pub wal: Wal,
+    /// Directory of its checkpoints.
+    pub checkpoints: PathBuf,
+    /// Holds the lock of the directory.
+    pub data_dir: DataDir,
+    /// This member's and its cluster's id, from the log.
+    pub ids: (u64, u64),
+    /// What was found.
+    pub report: Report,
+}
+
+/// What a start found, for the log.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Whether the directory was new.
+    pub first_start: bool,
+    /// Applied index of the checkpoint used.
+    pub checkpoint: Option<u64>,
+    /// Entries replayed.
+    pub replayed: u64,
+    /// A torn tail of the write-ahead log that was cut.
+    pub torn: Option<TornTail>,
+    /// Whether this member is the only voter.
+    pub sole_voter: bool,
+}
+
+/// Why a member could not start. Each is one line that says where and what.
+#[derive(Debug)]
+pub enum StartError {
+    /// The directory is held by another process, not ours, or of a newer format.
+    DataDir(DataDirError),
+    /// Stored bytes are damaged or cannot be read; nothing was changed.
+    Storage(String),
+    /// The log and this build do not fit.
+    State(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DataDir(error) => error.fmt(f),
+            Self::Storage(text) | Self::State(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+fn storage(error: impl fmt::Display) -> StartError {
+    StartError::Storage(error.to_string())
+}
+
+fn state(error: impl fmt::Display) -> StartError {
+    StartError::State(error.to_string())
+}
+
+/// Opens the member that lives in `dir`, or founds it.
+///
+/// # Errors
+/// [`StartError`]; nothing that was acknowledged is given up silently.
+pub fn open(vfs: &Arc<dyn Vfs>, dir: &Path, start: Start) -> Result<Opened, StartError> {
+    let data_dir = DataDir::open(vfs.clone(), dir).map_err(StartError::DataDir)?;
+    let checkpoints = data_dir.checkpoint_dir();
+    let (mut applied_state, checkpoint) = restore(vfs, &data_dir, &start)?;
+    let before = (applied_state.applied_index(), applied_state.applied_term());
+    let wal_dir = data_dir.wal_dir();
+    let (wal, mut recovered, first_start) = if Wal::exists(vfs.as_ref(), &wal_dir).map_err(storage)? {
+        let (mut wal, mut recovered) = Wal::open(vfs.clone(), &wal_dir, start.wal.clone(), before.0).map_err(storage)?;
+        let unfinished = checkpoint.is_none() && recovered.state.is_none();
+        if unfinished {
+            found(&mut wal, &mut recovered, &start)?;
+        }
+        (wal, recovered, unfinished)
+    } else {
+        if checkpoint.is_some() {
+            return Err(StartError::Storage(format!(
+                "{}: there is a checkpoint but no write-ahead log; the directory is incomplete",
+                wal_dir.display()
+            )));
+        }
+        let metadata: Bytes =
+            Metadata { node_id: start.member_id, cluster_id: start.cluster_id }.encode_to_vec().into();
+        let mut wal = Wal::create(vfs.clone(), &wal_dir, start.wal.clone(), metadata.clone()).map_err(storage)?;
+        let mut recovered = Recovered { metadata, state: None, entries: Vec::new(), torn: None };
+        found(&mut wal, &mut recovered, &start)?;
+        (wal, recovered, true)
+    };
+    recovered.discard_superseded(before.1);
+    let metadata = Metadata::decode(recovered.metadata).map_err(storage)?;
+    let hard_state = match recovered.state {
+        Some(bytes) => raftpb::HardState::decode(bytes).map_err(storage)?,
+        None => raftpb::HardState::default(),
+    };
+    let entries = decode_entries(recovered.entries)?;
+    let replayed = replay(&mut applied_state, &entries, hard_state.commit)?;
+    let applied = applied_state.applied_index();
+    let group = Group::new(
+        GroupConfig {
+            id: metadata.node_id,
+            election_ticks: (start.election_ms / start.tick_ms) as usize,
+            heartbeat_ticks: 1,
+            pre_vote: start.pre_vote,
+            seed: start.nonce,
+        },
+        GroupState {
+            hard_state: raftpb::HardState { commit: hard_state.commit.max(applied), ..hard_state },
+            conf_state: applied_state.conf_state(),
+            applied,
+            before,
+            entries,
+        },
+    )
+    .map_err(state)?;
+    let report =
+        Report { first_start, checkpoint, replayed, torn: recovered.torn, sole_voter: group.is_sole_voter() };
+    let config = NodeConfig {
+        member_id: metadata.node_id,
+        cluster_id: metadata.cluster_id,
+        tick_ms: start.tick_ms,
+        election_ms: start.election_ms,
+        nonce: start.nonce,
+        checkpoint_log_bytes: start.checkpoint_log_bytes,
+    };
+    let node = Node::new(config, group, applied_state, hard_state, start.now_ms).map_err(|Fatal(text)| state(text))?;
+    Ok(Opened { node, wal, checkpoints, data_dir, ids: (metadata.node_id, metadata.cluster_id), report })
+}
+
+/// The state of the newest good checkpoint, or the empty state.
+fn restore(vfs: &Arc<dyn Vfs>, data_dir: &DataDir, start: &Start) -> Result<(State, Option<u64>), StartError> {
+    let dir = data_dir.log_dir();
+    let Some(mut reader) = checkpoint::open_newest(vfs.clone(), &data_dir.checkpoint_dir()).map_err(storage)? else {
+        let log = RevLog::open(vfs.clone(), &dir, start.log, &LogManifest::default()).map_err(storage)?;
+        return Ok((State::create(Store::create(log), StateLimits::default()), None));
+    };
+    let mut parts = StateRestore::new();
+    while let Some((kind, data)) = reader.next_chunk().map_err(storage)? {
+        if !parts.chunk(kind, data).map_err(state)? {
+            return Err(StartError::State(format!("checkpoint {}: a chunk of unknown kind {kind}", reader.index())));
+        }
+    }
+    let restored = parts
+        .finish(StateLimits::default(), |manifest| RevLog::open(vfs.clone(), &dir, start.log, manifest))
+        .map_err(state)?;
+    let log = restored.store().log().reader();
+    log.verify(VERIFY_AT_START_BYTES).map_err(storage)?;
+    Ok((restored, Some(reader.index())))
+}
+
+/// Newest bytes of the revision log whose checksums are looked at before serving; older ones are looked at when they are
+/// read.
+const VERIFY_AT_START_BYTES: u64 = 256 << 20;
+
+/// The first entries of a new log: one per founding member, and the word that they are committed (B-1).
+fn found(wal: &mut Wal, recovered: &mut Recovered, start: &Start) -> Result<(), StartError> {
+    for (at, member) in start.founders.iter().enumerate() {
+        let change = raftpb::ConfChange {
+            r#type: raftpb::ConfChangeType::ConfChangeAddNode as i32,
+            node_id: member.id,
+            context: write_member(member).into(),
+            ..Default::default()
+        };
+        let index = at as u64 + 1;
+        let entry = Entry { index, term: 1, kind: EntryKind::ConfChange, data: change.encode_to_vec().into() };
+        recovered.entries.push(WalEntry { index, term: 1, data: entry.to_wire().encode_to_vec().into() });
+    }
+    let hard_state = raftpb::HardState { term: 1, vote: 0, commit: start.founders.len() as u64 };
+    recovered.state = Some(hard_state.encode_to_vec().into());
+    wal.append(&WalBatch { entries: recovered.entries.clone(), state: recovered.state.clone() }).map_err(storage)?;
+    wal.sync().map_err(storage)
+}
+
+fn decode_entries(entries: Vec<WalEntry>) -> Result<Vec<Entry>, StartError> {
+    entries
+        .into_iter()
+        .map(|entry| {
+            let wire = raftpb::Entry::decode(entry.data).map_err(storage)?;
+            Entry::from_wire(wire).ok_or_else(|| StartError::State(format!("entry {} is of a kind unknown here", entry.index)))
+        })
+        .collect()
+}
+
+/// Applies what is committed and not in the checkpoint. Nobody waits for these, and no watcher is there yet.
+fn replay(state_machine: &mut State, entries: &[Entry], commit: u64) -> Result<u64, StartError> {
+    let mut replayed = 0;
+    let mut events = Vec::new();
+    for entry in entries.iter().take_while(|entry| entry.index <= commit) {
+        match entry.kind {
+            EntryKind::Normal if entry.data.is_empty() => {
+                state_machine.apply_empty(entry.index, entry.term);
+            }
+            EntryKind::Normal => {
+                let _ = state_machine.apply(entry.index, entry.term, &entry.data, &mut events).map_err(state)?;
+                events.clear();
+            }
+            EntryKind::ConfChange => {
+                let change = raftpb::ConfChange::decode(entry.data.clone()).map_err(storage)?;
+                let _ = state_machine.apply_conf_change(entry.index, entry.term, &change).map_err(state)?;
+            }
+            EntryKind::ConfChangeV2 => {
+                return Err(StartError::State(format!("entry {} is a ConfChangeV2, which no member proposes", entry.index)));
+            }
+        }
+        replayed += 1;
+    }
+    Ok(replayed)
+}
