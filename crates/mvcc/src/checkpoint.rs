@@ -47,11 +47,18 @@ const FLAG_PASS: u64 = 1;
 const FLAG_NEXT: u64 = 2;
 /// The manifest's live bytes are to be counted anew.
 const FLAG_RECOUNT: u64 = 4;
+const ALL_FLAGS: u64 = FLAG_PASS | FLAG_NEXT | FLAG_RECOUNT;
 
 /// Where a checkpoint's chunks go.
 pub trait ChunkSink {
     /// Takes one chunk; chunks come back in the order they were written.
     fn chunk(&mut self, kind: u8, data: &[u8]) -> io::Result<()>;
+}
+
+impl<F: FnMut(u8, &[u8]) -> io::Result<()>> ChunkSink for F {
+    fn chunk(&mut self, kind: u8, data: &[u8]) -> io::Result<()> {
+        self(kind, data)
+    }
 }
 
 /// Why a checkpoint was not written.
@@ -272,6 +279,9 @@ impl StoreRestore {
         store.compaction = scalars.compaction;
         store.sum = scalars.sum;
         store.garbage = self.garbage.into();
+        if store.compaction.watermark == store.compaction.finished && !store.garbage.is_empty() {
+            return Err(RestoreError::Malformed("garbage without a compaction"));
+        }
         if scalars.recount {
             let living = store.index.iter().flat_map(|(_, entry)| entry.revisions()).map(|found| found.location);
             store.log.recount_live(living.chain(store.garbage.iter().copied()));
@@ -287,7 +297,7 @@ fn scalars(mut input: &[u8]) -> Option<Scalars> {
     }
     let mut take = || take_varint(&mut input).map(|value| value as i64);
     let current = take()?;
-    let (watermark, finished) = (take()? - 1, take()? - 1);
+    let (watermark, finished) = (take()?.checked_sub(1)?, take()?.checked_sub(1)?);
     let flags = take()? as u64;
     let target = take()?;
     let next = Revision::new(take()?, take()?);
@@ -295,7 +305,8 @@ fn scalars(mut input: &[u8]) -> Option<Scalars> {
     let (dropped, rest) = rest.split_first_chunk::<8>()?;
     let next = (flags & FLAG_NEXT != 0).then_some(next);
     let pass = (flags & FLAG_PASS != 0).then_some(Pass { target, next });
-    let sane = rest.is_empty() && finished <= watermark && watermark <= current && flags < 2 * FLAG_RECOUNT;
+    let ordered = -1 <= finished && finished <= watermark && watermark <= current;
+    let sane = rest.is_empty() && ordered && pass.is_none_or(|pass| pass.target <= watermark) && flags <= ALL_FLAGS;
     sane.then_some(Scalars {
         current,
         compaction: Compaction { watermark, finished, pass, dropped: u64::from_le_bytes(*dropped) },

@@ -10,6 +10,7 @@ use crate::{
     encode::key_of_payload,
     error::MvccError,
     event::{EventRec, encode_delete, encode_put_payload, key_range},
+    store::ARENA_BYTES,
     view::View,
 };
 
@@ -34,7 +35,7 @@ impl View {
         }
         let mut events = Vec::new();
         let mut next = from.max(self.current + 1);
-        let mut arena = BytesMut::new();
+        let mut arena = BytesMut::with_capacity(max_bytes.min(ARENA_BYTES));
         let mut answered = 0;
         let mut read = 0usize;
         let mut at = None;

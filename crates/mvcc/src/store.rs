@@ -24,7 +24,7 @@ use crate::{
 /// Revision of an empty store (contract KV-19).
 const FIRST_REVISION: i64 = 1;
 /// Events are cut from buffers of this size. Bytes.
-const ARENA_BYTES: usize = 64 << 10;
+pub(crate) const ARENA_BYTES: usize = 64 << 10;
 
 /// The one writer of the store.
 pub struct Store {

@@ -3,6 +3,7 @@
 mod basics;
 mod hashkv;
 mod model;
+mod restore;
 
 
 
