@@ -131,14 +131,21 @@ impl DataDir {
 }
 
 /// The directory's own name, and those of the parents made along with it, must last too. Done at each start: the one
-/// that made them may have been cut short. Parents we may not open were not made by us.
+/// that made them may have been cut short. Parents we may not open or write were not made by us, and a file system that
+/// cannot sync directories says so for the data directory itself.
 fn sync_ancestors(vfs: &dyn Vfs, dir: &Path) -> Result<(), DataDirError> {
+    let foreign = [
+        io::ErrorKind::PermissionDenied,
+        io::ErrorKind::ReadOnlyFilesystem,
+        io::ErrorKind::InvalidInput,
+        io::ErrorKind::Unsupported,
+    ];
     for ancestor in dir.ancestors().skip(1) {
         // The last ancestor of a relative path is empty: the current directory.
         let path = if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor };
         match vfs.sync_dir(path) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            Err(error) if foreign.contains(&error.kind()) => {}
             Err(error) => return Err(io_error(path)(error)),
         }
     }
