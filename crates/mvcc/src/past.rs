@@ -78,12 +78,7 @@ impl Past {
 
     /// The newest revision in this list.
     pub fn newest(&self) -> KeyRevision {
-        KeyRevision {
-            modified: self.revision(),
-            created: self.created,
-            version: self.version,
-            location: self.location,
-        }
+        KeyRevision { modified: self.revision(), created: self.created, version: self.version, location: self.location }
     }
 
     /// The list without its newest revision.
@@ -115,10 +110,7 @@ impl Past {
 
     /// Calls `change` with each revision, newest first, and takes the location it answers. Nodes older than the oldest
     /// changed one stay shared with former copies of the list. Answers how many changed. O(n).
-    pub fn relocate(
-        self: &mut Arc<Self>,
-        change: &mut dyn FnMut(Revision, Location) -> Option<Location>,
-    ) -> usize {
+    pub fn relocate(self: &mut Arc<Self>, change: &mut dyn FnMut(Revision, Location) -> Option<Location>) -> usize {
         let mut newer = Vec::new();
         let mut changed = 0;
         let mut rebuild = 0; // how many of `newer` must be pushed anew
@@ -161,11 +153,7 @@ impl Past {
 
     /// Keeps the newest `keep` revisions in a list that shares nothing with this one; the others are handed to
     /// `dropped`, newest first. O(n).
-    pub(crate) fn truncate(
-        &self,
-        keep: usize,
-        dropped: &mut dyn FnMut(KeyRevision),
-    ) -> Option<Arc<Past>> {
+    pub(crate) fn truncate(&self, keep: usize, dropped: &mut dyn FnMut(KeyRevision)) -> Option<Arc<Past>> {
         let mut revisions = self.iter();
         let kept: Vec<_> = revisions.by_ref().take(keep).collect();
         revisions.for_each(dropped);

@@ -24,8 +24,8 @@ mod tests;
 use std::sync::Arc;
 
 pub use self::entry::KeyEntry;
-pub use self::range::Range;
 use self::node::{Child, Inner, Leaf, Node};
+pub use self::range::Range;
 
 /// Where a range of keys ends.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
@@ -89,7 +89,7 @@ impl Tree {
         let mut node = &*self.root;
         loop {
             match node {
-                Node::Leaf(leaf) => return leaf.keys.search(key).ok().map(|at| &leaf.entries[at]),
+                Node::Leaf(leaf) => return leaf.keys.find(key).map(|at| &leaf.entries[at]),
                 Node::Inner(inner) => node = &inner.children[inner.child_for(key)].node,
             }
         }
@@ -118,11 +118,7 @@ impl Tree {
     }
 
     /// Calls `change` with the entry of `key`. None, and nothing copied, if there is no entry.
-    pub fn update<R>(
-        &mut self,
-        key: &[u8],
-        change: impl FnOnce(&mut KeyEntry) -> R,
-    ) -> Option<R> {
+    pub fn update<R>(&mut self, key: &[u8], change: impl FnOnce(&mut KeyEntry) -> R) -> Option<R> {
         self.get(key)?;
         let (before, after, result) = edit::update(&mut self.root, key, change);
         self.totals = self.totals - before + after;

@@ -39,12 +39,7 @@ pub(super) fn upsert(
     }
 }
 
-fn upsert_leaf(
-    leaf: &mut Leaf,
-    key: &[u8],
-    last: bool,
-    make: impl FnOnce(Option<KeyEntry>) -> KeyEntry,
-) -> Upserted {
+fn upsert_leaf(leaf: &mut Leaf, key: &[u8], last: bool, make: impl FnOnce(Option<KeyEntry>) -> KeyEntry) -> Upserted {
     match leaf.keys.search(key) {
         Ok(at) => {
             let slot = &mut leaf.entries[at];
@@ -61,13 +56,7 @@ fn upsert_leaf(
     }
 }
 
-fn insert_leaf(
-    leaf: &mut Leaf,
-    at: usize,
-    key: &[u8],
-    last: bool,
-    entry: KeyEntry,
-) -> Option<Split> {
+fn insert_leaf(leaf: &mut Leaf, at: usize, key: &[u8], last: bool, entry: KeyEntry) -> Option<Split> {
     if !leaf.is_full() {
         leaf.insert(at, key, entry);
         return None;
@@ -107,7 +96,7 @@ pub(super) fn update<R>(
 ) -> (Totals, Totals, R) {
     match Arc::make_mut(node) {
         Node::Leaf(leaf) => {
-            let at = leaf.keys.search(key).expect("the caller found the key");
+            let at = leaf.keys.find(key).expect("the caller found the key");
             let entry = &mut leaf.entries[at];
             let before = entry.totals();
             let result = change(entry);
@@ -127,7 +116,7 @@ pub(super) fn update<R>(
 pub(super) fn remove(node: &mut Arc<Node>, key: &[u8]) -> KeyEntry {
     match Arc::make_mut(node) {
         Node::Leaf(leaf) => {
-            let at = leaf.keys.search(key).expect("the caller found the key");
+            let at = leaf.keys.find(key).expect("the caller found the key");
             leaf.remove(at)
         }
         Node::Inner(inner) => {

@@ -46,8 +46,7 @@ impl KeyEntry {
 
     /// A put of this key: one more version of a live key, or a key created anew after its tombstone.
     pub fn put(self, modified: Revision, location: Location) -> Self {
-        let (created, version) =
-            if self.is_live() { (self.created, self.version + 1) } else { (modified.main, 1) };
+        let (created, version) = if self.is_live() { (self.created, self.version + 1) } else { (modified.main, 1) };
         self.followed_by(KeyRevision { modified, created, version, location })
     }
 
@@ -94,12 +93,7 @@ impl KeyEntry {
 
     /// The newest revision with all that is known of it.
     pub fn newest(&self) -> KeyRevision {
-        KeyRevision {
-            modified: self.modified(),
-            created: self.created,
-            version: self.version,
-            location: self.location,
-        }
+        KeyRevision { modified: self.modified(), created: self.created, version: self.version, location: self.location }
     }
 
     /// All revisions, newest first.
@@ -176,10 +170,7 @@ impl KeyEntry {
     }
 
     /// Calls `change` with each revision, newest first, and takes the location it answers. Answers how many changed.
-    pub fn relocate(
-        &mut self,
-        change: &mut dyn FnMut(Revision, Location) -> Option<Location>,
-    ) -> usize {
+    pub fn relocate(&mut self, change: &mut dyn FnMut(Revision, Location) -> Option<Location>) -> usize {
         let mut changed = 0;
         if let Some(to) = change(self.modified(), self.location) {
             self.location = to;
@@ -190,11 +181,7 @@ impl KeyEntry {
 
     /// What this entry adds to the sums of the tree.
     pub(super) fn totals(&self) -> Totals {
-        if self.is_live() {
-            Totals { keys: 1, bytes: u64::from(self.location.len) }
-        } else {
-            Totals::default()
-        }
+        if self.is_live() { Totals { keys: 1, bytes: u64::from(self.location.len) } } else { Totals::default() }
     }
 
     pub(super) fn check_invariants(&self) {
@@ -216,11 +203,7 @@ impl KeyEntry {
     }
 
     /// The revisions at main revision `main`, given the newest one at or before it.
-    fn not_newer_than(
-        &self,
-        main: i64,
-        newest: KeyRevision,
-    ) -> impl Iterator<Item = KeyRevision> + '_ {
+    fn not_newer_than(&self, main: i64, newest: KeyRevision) -> impl Iterator<Item = KeyRevision> + '_ {
         let behind = if newest.modified == self.modified() {
             self.past.as_deref()
         } else {

@@ -1,4 +1,4 @@
-//! The sorted keys of one node, packed: one arena of bytes, the end of each key, and for the search the eight bytes of
+//! The sorted keys of one node, packed: one arena of bytes, the end of each key, and for the search the four bytes of
 //! each key behind the prefix they all share ("head"). No allocation and no reference count per key.
 
 /// Spare arena bytes left when a node is copied or grows, so that not every insert moves the arena.
@@ -12,7 +12,7 @@ const ARENA_SLACK: usize = 64;
 pub(super) struct Keys<const N: usize> {
     len: u32,
     prefix: u32,
-    heads: [u64; N],
+    heads: [u32; N],
     ends: [u32; N],
     arena: Vec<u8>,
 }
@@ -39,6 +39,21 @@ impl<const N: usize> Keys<N> {
 
     pub(super) fn last(&self) -> &[u8] {
         self.get(self.len() - 1)
+    }
+
+    /// Where `key` is. Quicker than [`Keys::search`] if it is there: what is equal needs no look at the prefix.
+    #[inline]
+    pub(super) fn find(&self, key: &[u8]) -> Option<usize> {
+        let head = head_of(key.get(self.prefix as usize..)?);
+        let heads = &self.heads[..self.len()];
+        let mut at = heads.partition_point(|other| *other < head);
+        while at < heads.len() && heads[at] == head {
+            if self.get(at) == key {
+                return Some(at);
+            }
+            at += 1;
+        }
+        None
     }
 
     /// Where `key` is (Ok), or where it belongs (Err).
@@ -205,15 +220,15 @@ impl<const N: usize> Clone for Keys<N> {
     }
 }
 
-/// The first eight bytes as a number that orders as they do, padded with zeros.
+/// The first four bytes as a number that orders as they do, padded with zeros.
 #[inline]
-fn head_of(key: &[u8]) -> u64 {
-    if let Some(head) = key.first_chunk::<8>() {
-        return u64::from_be_bytes(*head);
+fn head_of(key: &[u8]) -> u32 {
+    if let Some(head) = key.first_chunk::<4>() {
+        return u32::from_be_bytes(*head);
     }
-    let mut head = [0; 8];
+    let mut head = [0; 4];
     head[..key.len()].copy_from_slice(key);
-    u64::from_be_bytes(head)
+    u32::from_be_bytes(head)
 }
 
 /// Length of the common prefix.

@@ -103,8 +103,7 @@ impl<'a> Position<'a> {
     /// To the start of the leaf behind; false if there is none.
     #[cold]
     fn next_leaf(&mut self) -> bool {
-        let Some(level) = self.path.iter().rposition(|(inner, at)| at + 1 < inner.children.len())
-        else {
+        let Some(level) = self.path.iter().rposition(|(inner, at)| at + 1 < inner.children.len()) else {
             return false;
         };
         self.path.truncate(level + 1);

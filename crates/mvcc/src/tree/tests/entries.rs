@@ -132,7 +132,6 @@ fn hash_counts_the_kept_put_but_no_tombstone_at_the_watermark() {
     assert_eq!(entry.hashed_below(6), Some(Revision::new(5, 1)));
 }
 
-
 #[test]
 fn relocation_reaches_all_revisions() {
     let mut entry = entry(&[(2, 0, true), (3, 0, true), (5, 0, false), (6, 0, true)]);

@@ -167,11 +167,12 @@ fn ascending_and_descending_keys() {
 
 #[test]
 fn bulk_load_of_every_size() {
-    let sizes = (0..200).chain([449, 450, 451, 479, 480, 481, 6_749, 6_750, 6_751, 20_000]);
+    // One, two and three levels exactly full, one less and one more.
+    let edges = [18, 18 * 15, 18 * 15 * 15].into_iter().flat_map(|full| [full - 1, full, full + 1]);
+    let sizes = (0..200).chain(edges).chain([20_000]);
     for size in sizes {
         let mut random = Random(size);
-        let model: Model =
-            (0..size).map(|n| (format!("a/{n:09}").into_bytes(), random.revision(2))).collect();
+        let model: Model = (0..size).map(|n| (format!("a/{n:09}").into_bytes(), random.revision(2))).collect();
         let mut tree = Tree::from_sorted(model.iter().map(|(k, r)| (k, KeyEntry::new(*r, None))));
         tree.check_invariants();
         assert_same(&tree, &model);
