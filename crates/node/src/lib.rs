@@ -13,6 +13,7 @@ pub mod published;
 mod read;
 pub mod recovery;
 mod waiters;
+pub mod watch;
 
 pub use event::{Effects, Event, EventBatch, Fatal, Proposal, Refusal, Reply, Ticket};
 pub use node::{Node, NodeConfig};

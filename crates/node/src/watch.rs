@@ -293,10 +293,8 @@ impl Hub {
 
     /// Tells how far all watchers of the stream are, if they are all live (W-15).
     pub fn progress(&mut self, stream: StreamKey, sink: &mut impl Sink) {
-        let owner = self.streams.at(stream.0);
         let revision = self.view.revision();
-        let reached = |watcher: &u32| self.watchers.at(*watcher).start <= revision;
-        if owner.watchers.is_empty() || owner.unsynced > 0 || !owner.watchers.values().all(reached) {
+        if !self.is_synced(stream.0, revision) {
             return;
         }
         let owner = self.streams.at_mut(stream.0);
@@ -367,6 +365,13 @@ impl Hub {
     /// The next revision this hub is to be told of.
     pub fn head(&self) -> i64 {
         self.head
+    }
+
+    /// Whether a stream has watchers, all of them live and begun at `revision`.
+    fn is_synced(&self, stream: u32, revision: i64) -> bool {
+        let owner = self.streams.at(stream);
+        let begun = |watcher: &u32| self.watchers.at(*watcher).start <= revision;
+        !owner.watchers.is_empty() && owner.unsynced == 0 && owner.watchers.values().all(begun)
     }
 
     fn tell_progress(&mut self, stream: u32, sink: &mut impl Sink) {

@@ -332,7 +332,7 @@ impl Hub {
                 continue;
             }
             owner.asked = None;
-            if owner.unsynced == 0 && !owner.watchers.is_empty() {
+            if self.is_synced(stream, self.head - 1) {
                 self.tell_progress(stream, sink);
             }
         }
