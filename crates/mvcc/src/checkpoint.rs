@@ -11,9 +11,10 @@
 //!           | sum u64 | dropped u64 (both little endian)
 //! MANIFEST  LogManifest::encode
 //! GARBAGE   locations
-//! INDEX     keys, ascending over all chunks; each chunk begins with a whole key:
-//!           shared bytes with the key before | rest length | rest | revision count | revisions, newest first
-//! revision  main (newest) or distance to the main before it | sub | version | age (main - created; live only) | location
+//! INDEX     parts, by key ascending and newest revisions first over all chunks; shared is 0 at the start of a chunk:
+//!           shared bytes with the key before | rest length | rest | 2 * revisions + (another part of this key follows)
+//!           | revisions
+//! revision  main (the part's first) or distance to the main before it | sub | version | age (main - created; live only) | location
 //! location  segment | offset | length
 //! ```
 
@@ -39,8 +40,10 @@ const GARBAGE: u8 = 0x12;
 const INDEX: u8 = 0x13;
 
 const VERSION: u64 = 1;
-/// A chunk ends behind the key that brings it past this size. Bytes.
+/// A chunk ends behind the part that brings it past this size. Bytes.
 const CHUNK_BYTES: usize = 1 << 20;
+/// Revisions in one part: a long history must not make an endless chunk.
+const PART_REVISIONS: usize = 1 << 14;
 /// The pass has its target recorded.
 const FLAG_PASS: u64 = 1;
 /// The pass has records left to visit.
@@ -164,14 +167,21 @@ impl StoreCheckpoint {
         }
         let mut last: &[u8] = &[];
         for (key, entry) in &index {
-            let shared = if out.is_empty() { 0 } else { shared_prefix(last, key) };
-            put_varint(&mut out, shared as u64);
-            put_varint(&mut out, (key.len() - shared) as u64);
-            out.extend_from_slice(&key[shared..]);
-            last = key;
-            put_entry(&mut out, entry, &place);
-            if out.len() >= CHUNK_BYTES {
-                put(INDEX, &mut out)?;
+            let mut revisions = entry.revisions();
+            let mut left = 1 + entry.past().map_or(0, |past| past.count());
+            while left > 0 {
+                let shared = if out.is_empty() { 0 } else { shared_prefix(last, key) };
+                put_varint(&mut out, shared as u64);
+                put_varint(&mut out, (key.len() - shared) as u64);
+                out.extend_from_slice(&key[shared..]);
+                last = key;
+                let part = left.min(PART_REVISIONS);
+                left -= part;
+                put_varint(&mut out, (part as u64) << 1 | u64::from(left > 0));
+                put_revisions(&mut out, revisions.by_ref().take(part), &place);
+                if out.len() >= CHUNK_BYTES {
+                    put(INDEX, &mut out)?;
+                }
             }
         }
         if out.is_empty() { Ok(()) } else { put(INDEX, &mut out) }
@@ -206,10 +216,13 @@ fn put_location(out: &mut Vec<u8>, location: Location) {
     put_varint(out, u64::from(location.len));
 }
 
-fn put_entry(out: &mut Vec<u8>, entry: &KeyEntry, place: &dyn Fn(Location) -> Location) {
-    put_varint(out, 1 + entry.past().map_or(0, |past| past.count()) as u64);
+fn put_revisions(
+    out: &mut Vec<u8>,
+    revisions: impl Iterator<Item = KeyRevision>,
+    place: &dyn Fn(Location) -> Location,
+) {
     let mut newer = None;
-    for KeyRevision { modified, created, version, location } in entry.revisions() {
+    for KeyRevision { modified, created, version, location } in revisions {
         put_varint(out, newer.map_or(modified.main, |newer: i64| newer - modified.main) as u64);
         newer = Some(modified.main);
         put_varint(out, modified.sub as u64);
@@ -341,32 +354,42 @@ impl<'a> Entries<'a> {
     }
 
     fn entry(&mut self) -> Option<(Vec<u8>, KeyEntry)> {
+        self.revisions.clear();
+        while self.part()? {
+            self.chunk = if self.chunk.is_empty() { self.chunks.next()? } else { self.chunk };
+        }
+        let (newest, older) = self.revisions.split_first()?;
+        let past = older.iter().rev().fold(None, |past, revision| Some(Past::push(past, *revision)));
+        Some((self.key.clone(), KeyEntry::new(*newest, past)))
+    }
+
+    /// Reads a key and some of its revisions. Whether more follow.
+    fn part(&mut self) -> Option<bool> {
         let input = &mut self.chunk;
         let shared = usize::try_from(take_varint(input)?).ok()?;
         let rest = usize::try_from(take_varint(input)?).ok()?;
         let (rest, behind) = input.split_at_checked(rest)?;
         *input = behind;
-        let ascends = !self.any || rest > self.key.get(shared..)?;
+        let last = self.key.get(shared..)?;
+        // The first part of a key brings a new one, the others repeat it.
+        let in_order = if self.revisions.is_empty() { !self.any || rest > last } else { rest == last };
         self.key.truncate(shared);
         self.key.extend_from_slice(rest);
         self.any = true;
-        let count = take_varint(input)?;
-        self.revisions.clear();
-        for _ in 0..count {
+        let head = take_varint(input)?;
+        for at in 0..head >> 1 {
             let newer = self.revisions.last().map(|newer| newer.modified);
-            let revision = take_revision(input, newer)?;
+            let revision = take_revision(input, newer, at == 0)?;
             self.revisions.push(revision);
         }
-        let (newest, older) = self.revisions.split_first()?;
-        let past = older.iter().rev().fold(None, |past, revision| Some(Past::push(past, *revision)));
-        ascends.then(|| (self.key.clone(), KeyEntry::new(*newest, past)))
+        (in_order && head > 1).then_some(head & 1 != 0)
     }
 }
 
-/// One revision, older than `newer`.
-fn take_revision(input: &mut &[u8], newer: Option<Revision>) -> Option<KeyRevision> {
+/// One revision, older than `newer`; the first of a part tells its own main revision, not a distance.
+fn take_revision(input: &mut &[u8], newer: Option<Revision>, first: bool) -> Option<KeyRevision> {
     let main = i64::try_from(take_varint(input)?).ok()?;
-    let main = newer.map_or(Some(main), |newer| newer.main.checked_sub(main))?;
+    let main = newer.filter(|_| !first).map_or(Some(main), |newer| newer.main.checked_sub(main))?;
     let modified = Revision::new(main, i64::from(take_u32(input)?));
     if newer.is_some_and(|newer| newer <= modified) {
         return None;

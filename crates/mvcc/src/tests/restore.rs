@@ -84,3 +84,66 @@ fn damaged_chunks_are_refused_or_read_but_never_panic() {
     }
     assert!(refused > 100, "{refused}");
 }
+
+#[test]
+fn a_checkpoint_while_a_rewrite_is_followed_counts_live_bytes_anew() {
+    let options = RevLogOptions { segment_bytes: 2000 };
+    let disk: Arc<dyn Vfs> = Arc::new(MemoryVfs::new());
+    let mut store = Store::create(RevLog::create(disk.clone(), Path::new("log"), options).unwrap());
+    // Keys that stay among others that are overwritten: segments get sparse, but none dies whole.
+    for number in 0..400 {
+        write(&mut store, |txn| {
+            let key = if number % 8 == 0 { format!("stay{number:03}") } else { format!("churn{}", number % 3) };
+            txn.put(key.as_bytes(), b"0123456789", 0);
+        });
+    }
+    store.compact(400).unwrap();
+    while store.compaction_step(100).unwrap() {}
+    let done = store.plan_rewrite(1 << 20).unwrap().run().unwrap();
+    let copied = done.moved();
+    // All that was copied dies before the index can follow.
+    write(&mut store, |txn| {
+        txn.delete_range(b"stay", b"stay9", &mut |_, _| {});
+    });
+    store.compact(402).unwrap();
+    while store.compaction_step(100).unwrap() {}
+    store.install_rewrite(done);
+    assert!(copied > 5 && store.log().live_bytes() > 0);
+    let chunks = chunks(&mut store);
+    let mut restore = StoreRestore::new();
+    for (kind, data) in chunks {
+        restore.chunk(kind, data).unwrap();
+    }
+    let restored = restore.finish(|manifest| RevLog::open(disk, Path::new("log"), options, manifest)).unwrap();
+    while store.rewrite_step(1).unwrap() {}
+    let indexed = restored.index.iter().flat_map(|(_, entry)| entry.revisions());
+    let live: u64 = indexed.map(|found| found.location.record_bytes()).sum();
+    assert_eq!((restored.log().live_bytes(), store.log().live_bytes()), (live, live));
+}
+
+#[test]
+fn a_long_history_of_one_key_spans_chunks() {
+    let options = RevLogOptions { segment_bytes: 1 << 24 };
+    let disk: Arc<dyn Vfs> = Arc::new(MemoryVfs::new());
+    let mut store = Store::create(RevLog::create(disk.clone(), Path::new("log"), options).unwrap());
+    for round in 0..100_000 {
+        write(&mut store, |txn| {
+            match round % 1000 {
+                999 => drop(txn.delete_range(b"hot", b"", &mut |_, _| {})),
+                _ => drop(txn.put(b"hot", b"", 0)),
+            };
+        });
+    }
+    write(&mut store, |txn| drop(txn.put(b"hotter", b"", 0)));
+    let chunks = chunks(&mut store);
+    assert!(chunks.len() > 3 && chunks.iter().all(|(_, data)| data.len() < 2 << 20), "{}", chunks.len());
+    let mut restore = StoreRestore::new();
+    for (kind, data) in &chunks {
+        restore.chunk(*kind, data.clone()).unwrap();
+    }
+    let restored = restore.finish(|manifest| RevLog::open(disk, Path::new("log"), options, manifest)).unwrap();
+    let all = |store: &Store| -> Vec<_> {
+        store.index.iter().flat_map(|(_, entry)| entry.revisions().collect::<Vec<_>>()).collect()
+    };
+    assert_eq!(all(&restored), all(&store));
+}
