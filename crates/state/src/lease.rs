@@ -135,16 +135,16 @@ impl LeaseTable {
         true
     }
 
-    /// The key was written with lease `id`, [`NO_LEASE`] for none: it leaves its old lease (L-14). A lease that does
-    /// not exist holds no key; a put that carries one on (`ignore_lease`) keeps the number in its KeyValue all the same.
-    pub(crate) fn assign(&mut self, key: &[u8], id: i64) {
-        if id == NO_LEASE && self.attached.is_empty() {
-            return;
+    /// The key was written with lease `id`, [`NO_LEASE`] for none: it leaves its old lease (L-14). Only a key that
+    /// `existed` can have one, which spares new keys the search. A lease that does not exist holds no key; a put that
+    /// carries one on (`ignore_lease`) keeps the number in its KeyValue all the same.
+    pub(crate) fn assign(&mut self, key: &[u8], id: i64, existed: bool) {
+        if existed && !self.attached.is_empty() {
+            if self.lease_of(key) == id {
+                return;
+            }
+            self.detach(key);
         }
-        if self.lease_of(key) == id {
-            return;
-        }
-        self.detach(key);
         if id != NO_LEASE && self.get(id).is_some() {
             self.attach(id, Arc::from(key));
         }
@@ -249,20 +249,20 @@ mod tests {
     #[test]
     fn a_key_hangs_on_one_lease() {
         let mut table = LeaseTable::default();
-        table.assign(b"a", NO_LEASE);
+        table.assign(b"a", NO_LEASE, true);
         table.grant(1, 10).unwrap();
         table.grant(2, 10).unwrap();
-        table.assign(b"b", 1);
-        table.assign(b"a", 1);
-        table.assign(b"a", 1);
+        table.assign(b"b", 1, false);
+        table.assign(b"a", 1, false);
+        table.assign(b"a", 1, true);
         assert_eq!(keys(&table, 1), [b"a", b"b"], "in sorted order (L-4)");
-        table.assign(b"a", 2);
+        table.assign(b"a", 2, true);
         assert_eq!((keys(&table, 1), keys(&table, 2)), (vec![&b"b"[..]], vec![&b"a"[..]]));
-        table.assign(b"a", NO_LEASE);
+        table.assign(b"a", NO_LEASE, true);
         table.detach(b"b");
         table.detach(b"b");
         assert_eq!((table.lease_of(b"a"), table.lease_of(b"b")), (NO_LEASE, NO_LEASE));
-        table.assign(b"a", 99);
+        table.assign(b"a", 99, true);
         assert_eq!(table.lease_of(b"a"), NO_LEASE, "a lease that does not exist holds nothing");
         table.check_invariants();
     }
@@ -272,8 +272,8 @@ mod tests {
         let mut table = LeaseTable::default();
         let empty = table.sum();
         table.grant(1, 10).unwrap();
-        table.assign(b"b", 1);
-        table.assign(b"a", 1);
+        table.assign(b"b", 1, true);
+        table.assign(b"a", 1, true);
         let lease = table.remove(1).unwrap();
         assert_eq!(lease.keys().collect::<Vec<_>>(), [b"a", b"b"]);
         assert_eq!(table.lease_of(b"a"), NO_LEASE);
@@ -303,13 +303,13 @@ mod tests {
         for id in 1..1000 {
             table.grant(id, id).unwrap();
         }
-        table.assign(b"k", 5);
+        table.assign(b"k", 5, true);
         let snapshot = table.snapshot();
         let before: Vec<(i64, Lease)> = snapshot.iter().map(|(id, lease)| (id, lease.clone())).collect();
         for id in 1..500 {
             table.remove(id);
         }
-        table.assign(b"other", 700);
+        table.assign(b"other", 700, true);
         assert_eq!(snapshot.iter().map(|(id, lease)| (id, lease.clone())).collect::<Vec<_>>(), before);
         assert_eq!(before.len(), 999);
         table.check_invariants();

@@ -1,5 +1,7 @@
 //! The few protobuf primitives with which responses are written straight into one buffer, without building messages.
 
+use std::convert::Infallible;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::encoding::{
     DecodeContext, WireType, decode_key, decode_varint, encode_varint, encoded_len_varint, skip_field,
@@ -54,9 +56,11 @@ pub(crate) fn message_field<E>(
 
 /// Appends the header of a response inside a transaction: a revision and nothing else (TX-9).
 pub(crate) fn revision_header(out: &mut BytesMut, revision: i64) {
-    let mut header = BytesMut::with_capacity(11);
-    int_field(&mut header, HEADER_REVISION, revision);
-    bytes_field(out, HEADER, &header);
+    let done: Result<(), Infallible> = message_field(out, HEADER, |out| {
+        int_field(out, HEADER_REVISION, revision);
+        Ok(())
+    });
+    let Ok(()) = done;
 }
 
 fn key(out: &mut BytesMut, field: u32, wire_type: WireType) {
@@ -99,7 +103,6 @@ mod tests {
     use super::*;
     use cetera_proto::etcdserverpb::{PutResponse, ResponseHeader, ResponseOp, TxnResponse, response_op::Response};
     use prost::Message;
-    use std::convert::Infallible;
 
     #[test]
     fn messages_of_every_length_width() {

@@ -38,17 +38,15 @@ pub(super) fn check(w: &Writing<'_>, request: &PutRequest) -> Result<(), ApplyEr
 /// Writes the pair and appends the response's fields.
 pub(super) fn write(w: &mut Writing<'_>, request: &PutRequest, out: &mut BytesMut) -> Result<(), Failure> {
     let needs_previous = request.ignore_value || request.ignore_lease;
-    let previous = match w.get(&request.key).filter(|_| needs_previous) {
-        Some(live) => Some(w.payload(live.location)?),
-        // [`check`] saw the key. It can only be gone by an unbounded delete earlier in the same transaction, which
-        // validation refuses; a log that holds one all the same gets an empty value and no lease, on all members.
-        None => None,
-    };
+    let live = if needs_previous { w.get(&request.key) } else { None };
+    // [`check`] saw the key. It can only be gone by an unbounded delete earlier in the same transaction, which
+    // validation refuses; a log that holds one all the same gets an empty value and no lease, on all members.
+    let previous = live.map(|live| w.payload(live.location)).transpose()?;
     let previous = previous.as_deref().map(key_value).unwrap_or_default();
     let value = if request.ignore_value { previous.value } else { &request.value };
     let lease = if request.ignore_lease { previous.lease } else { request.lease };
     let replaced = w.txn.put(&request.key, value, lease);
-    w.leases.assign(&request.key, lease);
+    w.leases.assign(&request.key, lease, replaced.is_some());
     if let (true, Some(location)) = (request.prev_kv, replaced) {
         wire::bytes_field(out, PREV_KV, &w.payload(location)?);
     }
