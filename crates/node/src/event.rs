@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cetera_mvcc::EventRec;
 use cetera_proto::raftpb;
-use cetera_state::{ApplyError, Applied};
+use cetera_state::{Applied, ApplyError};
 use cetera_storage::wal::WalBatch;
 
 use crate::job::{Job, JobDone};

@@ -8,9 +8,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use cetera_mvcc::{ChunkSink, StoreRewrite};
-use cetera_storage::checkpoint::{self, CheckpointWriter};
+use cetera_mvcc::{ChunkSink, CompactionHash, HashKv, StoreRewrite};
 use cetera_state::checkpoint::StateCheckpoint;
+use cetera_storage::checkpoint::{self, CheckpointWriter};
 use cetera_storage::revlog::{LogManifest, RewriteDone};
 use cetera_storage::vfs::Vfs;
 
@@ -25,6 +25,8 @@ pub enum Job {
     },
     /// Copies the live records of some segments of the revision log together.
     Rewrite(Box<StoreRewrite>),
+    /// Computes the hash that a compaction leaves behind (D-4).
+    CompactionHash(Box<CompactionHash>),
 }
 
 impl fmt::Debug for Job {
@@ -32,6 +34,7 @@ impl fmt::Debug for Job {
         match self {
             Self::Checkpoint { index, .. } => write!(f, "Checkpoint({index})"),
             Self::Rewrite(_) => f.write_str("Rewrite"),
+            Self::CompactionHash(_) => f.write_str("CompactionHash"),
         }
     }
 }
@@ -47,6 +50,8 @@ pub enum JobDone {
     },
     /// The copies are durable; the index must be pointed at them.
     Rewrite(Box<RewriteDone>),
+    /// The hash at the compacted revision, to be remembered.
+    CompactionHash(HashKv),
     /// It failed; nothing changed. A failed checkpoint or rewrite is tried again later.
     Failed {
         /// What was tried.
@@ -61,6 +66,7 @@ impl fmt::Debug for JobDone {
         match self {
             Self::Checkpoint { index, .. } => write!(f, "Checkpoint({index})"),
             Self::Rewrite(_) => f.write_str("Rewrite"),
+            Self::CompactionHash(hash) => write!(f, "CompactionHash({})", hash.hash_revision),
             Self::Failed { what, error } => write!(f, "Failed({what}: {error})"),
         }
     }
@@ -78,6 +84,10 @@ impl Job {
                 Ok(done) => JobDone::Rewrite(Box::new(done)),
                 Err(error) => JobDone::Failed { what: "rewrite", error: error.to_string() },
             },
+            Self::CompactionHash(hash) => match hash.run() {
+                Ok(hash) => JobDone::CompactionHash(hash),
+                Err(error) => JobDone::Failed { what: "compaction hash", error: error.to_string() },
+            },
         }
     }
 }
@@ -91,12 +101,7 @@ impl ChunkSink for Sink {
 }
 
 /// Durable when it returns; older checkpoints are removed then, and a failure to do so is no failure of the new one.
-fn write_checkpoint(
-    vfs: &Arc<dyn Vfs>,
-    dir: &Path,
-    index: u64,
-    state: StateCheckpoint,
-) -> Result<LogManifest, String> {
+fn write_checkpoint(vfs: &Arc<dyn Vfs>, dir: &Path, index: u64, state: StateCheckpoint) -> Result<LogManifest, String> {
     let manifest = state.manifest().clone();
     let mut sink = Sink(CheckpointWriter::create(vfs.clone(), dir, index).map_err(|error| error.to_string())?);
     state.write(&mut sink).map_err(|error| error.to_string())?;

@@ -51,13 +51,14 @@ pub struct Lessor {
 }
 
 impl Lessor {
-    /// This member leads and has applied an entry of its term: every lease gets a full term of life, and
-    /// `extend_ms` for the time nobody was there to renew it.
-    pub fn promote(&mut self, leases: impl Iterator<Item = (i64, i64)>, now_ms: u64, extend_ms: u64) {
+    /// This member leads and has applied an entry of its term: every lease (id, seconds granted, seconds recorded as
+    /// left or 0) gets what is recorded, or a full term of life, and `extend_ms` for the time nobody could renew it.
+    pub fn promote(&mut self, leases: impl Iterator<Item = (i64, i64, i64)>, now_ms: u64, extend_ms: u64) {
         self.demote();
         self.primary = true;
-        for (lease, ttl) in leases {
-            self.insert(lease, ttl, now_ms + ttl_ms(ttl) + extend_ms);
+        for (lease, ttl, recorded) in leases {
+            let left = if recorded > 0 { recorded } else { ttl };
+            self.insert(lease, ttl, now_ms, now_ms + ttl_ms(left) + extend_ms);
         }
     }
 
@@ -76,7 +77,7 @@ impl Lessor {
     /// A grant was applied.
     pub fn granted(&mut self, lease: i64, ttl: i64, now_ms: u64) {
         if self.primary {
-            self.insert(lease, ttl, now_ms + ttl_ms(ttl));
+            self.insert(lease, ttl, now_ms, now_ms + ttl_ms(ttl));
         }
     }
 
@@ -155,8 +156,7 @@ impl Lessor {
         }
     }
 
-    fn insert(&mut self, lease: i64, ttl: i64, deadline_ms: u64) {
-        let now_ms = deadline_ms.saturating_sub(ttl_ms(ttl));
+    fn insert(&mut self, lease: i64, ttl: i64, now_ms: u64, deadline_ms: u64) {
         self.leases.insert(lease, Timing { ttl, deadline_ms, revoking_since_ms: None, slot: 0 });
         self.hang(lease, now_ms, deadline_ms);
     }
@@ -180,14 +180,14 @@ mod tests {
 
     fn lessor(leases: &[(i64, i64)]) -> Lessor {
         let mut lessor = Lessor::default();
-        lessor.promote(leases.iter().copied(), 0, 0);
+        lessor.promote(leases.iter().map(|(lease, ttl)| (*lease, *ttl, 0)), 0, 0);
         lessor
     }
 
     #[test]
     fn a_lease_ends_at_its_deadline_and_not_before() {
         let mut lessor = lessor(&[(1, 5)]);
-        assert_eq!(lessor.expire(4_999, 7_000, 10), []);
+        assert!(lessor.expire(4_999, 7_000, 10).is_empty());
         assert_eq!(lessor.expire(5_000, 7_000, 10), [1]);
         assert_eq!(lessor.renew(1, 5_000), Renewed::Ending);
     }
@@ -196,7 +196,7 @@ mod tests {
     fn a_renewal_moves_the_deadline() {
         let mut lessor = lessor(&[(1, 5)]);
         assert_eq!(lessor.renew(1, 4_000), Renewed::For(5));
-        assert_eq!(lessor.expire(8_999, 7_000, 10), []);
+        assert!(lessor.expire(8_999, 7_000, 10).is_empty());
         assert_eq!(lessor.time_left(1, 8_500), Some((0, 5)));
         assert_eq!(lessor.expire(9_000, 7_000, 10), [1]);
     }
@@ -207,7 +207,7 @@ mod tests {
         let mut lessor = lessor(&[(7, ttl)]);
         let deadline = ttl as u64 * 1_000;
         for now in (0..deadline).step_by(10_000) {
-            assert_eq!(lessor.expire(now, 7_000, 10), []);
+            assert!(lessor.expire(now, 7_000, 10).is_empty());
         }
         assert_eq!(lessor.expire(deadline, 7_000, 10), [7]);
     }
@@ -216,12 +216,12 @@ mod tests {
     fn a_revocation_that_came_to_nothing_is_proposed_again() {
         let mut lessor = lessor(&[(1, 5)]);
         assert_eq!(lessor.expire(5_000, 7_000, 10), [1]);
-        assert_eq!(lessor.expire(11_900, 7_000, 10), []);
+        assert!(lessor.expire(11_900, 7_000, 10).is_empty());
         assert_eq!(lessor.expire(12_100, 7_000, 10), [1]);
         lessor.revocation_dropped(1, 12_200);
         assert_eq!(lessor.expire(12_300, 7_000, 10), [1]);
         lessor.revoked(1);
-        assert_eq!(lessor.expire(60_000, 7_000, 10), []);
+        assert!(lessor.expire(60_000, 7_000, 10).is_empty());
     }
 
     #[test]
@@ -244,8 +244,18 @@ mod tests {
     fn after_a_pause_nothing_ends_until_the_hold_is_over() {
         let mut lessor = lessor(&[(1, 5)]);
         lessor.hold(60_300);
-        assert_eq!(lessor.expire(60_000, 7_000, 10), []);
+        assert!(lessor.expire(60_000, 7_000, 10).is_empty());
         assert_eq!(lessor.expire(60_300, 7_000, 10), [1]);
+    }
+
+    #[test]
+    fn a_recorded_rest_counts_after_a_leader_change_and_a_renewal_gives_the_full_time() {
+        let mut lessor = Lessor::default();
+        lessor.promote([(1, 50, 10)].into_iter(), 1_000, 500);
+        assert_eq!(lessor.time_left(1, 1_000), Some((10, 50)));
+        assert!(lessor.expire(11_499, 7_000, 10).is_empty());
+        assert_eq!(lessor.renew(1, 11_499), Renewed::For(50));
+        assert!(lessor.expire(61_498, 7_000, 10).is_empty());
     }
 
     #[test]
@@ -254,6 +264,6 @@ mod tests {
         assert_eq!(lessor.by_expiry(), [2, 3, 1]);
         lessor.renew(2, 4_000);
         lessor.demote();
-        assert_eq!(lessor.by_expiry(), [] as [i64; 0]);
+        assert!(lessor.by_expiry().is_empty());
     }
 }

@@ -320,6 +320,9 @@ impl Node {
                 if let Ok(applied) = &outcome.result {
                     self.lease_effect(applied.lease_effect.as_ref(), effects);
                 }
+                if let Some(hash) = outcome.compaction_hash {
+                    effects.jobs.push(Job::CompactionHash(Box::new(hash)));
+                }
                 if self.revocations.remove(&outcome.request_id).is_none()
                     && let Some(ticket) = self.waiters.take(outcome.request_id)
                 {
@@ -341,7 +344,7 @@ impl Node {
             }
         }
         if !self.lessor.is_primary() && self.group.role() == Role::Leader && entry.term == self.group.term() {
-            let leases = self.state.leases().iter().map(|(id, lease)| (id, lease.ttl));
+            let leases = self.state.leases().iter().map(|(id, lease)| (id, lease.ttl, lease.remaining_ttl));
             self.lessor.promote(leases, self.now_ms, self.config.election_ms);
         }
         Ok(())
@@ -518,6 +521,8 @@ impl Node {
                 self.state.store_mut().install_rewrite(*done);
                 effects.more = true;
             }
+            JobDone::CompactionHash(hash) => self.state.store_mut().remember_hash(hash),
+            JobDone::Failed { what: "compaction hash", .. } => {}
             JobDone::Failed { what: "checkpoint", .. } => {
                 self.checkpoint_running = false;
                 self.log_bytes_since_checkpoint = self.checkpoint_due_bytes() / 2;

@@ -15,12 +15,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cetera_mvcc::Store;
 use cetera_proto::{etcdserverpb::Metadata, raftpb};
 use cetera_raft::{Config as GroupConfig, Entry, EntryKind, Group, Recovered as GroupState};
-use cetera_mvcc::Store;
 use cetera_state::member::{Member, write_member};
 use cetera_state::{State, StateLimits, StateRestore};
-use cetera_storage::checkpoint;
+use cetera_storage::checkpoint::{self, CheckpointReader};
 use cetera_storage::datadir::{DataDir, DataDirError};
 use cetera_storage::revlog::{LogManifest, RevLog, RevLogOptions};
 use cetera_storage::vfs::Vfs;
@@ -125,30 +125,12 @@ fn state(error: impl fmt::Display) -> StartError {
 pub fn open(vfs: &Arc<dyn Vfs>, dir: &Path, start: Start) -> Result<Opened, StartError> {
     let data_dir = DataDir::open(vfs.clone(), dir).map_err(StartError::DataDir)?;
     let checkpoints = data_dir.checkpoint_dir();
-    let (mut applied_state, checkpoint) = restore(vfs, &data_dir, &start)?;
+    let reader = checkpoint::open_newest(vfs.clone(), &checkpoints).map_err(storage)?;
+    let checkpoint = reader.as_ref().map(CheckpointReader::index);
+    // Before the revision log is cut to what the checkpoint says: if the two logs do not meet, nothing is touched.
+    let (wal, mut recovered, first_start) = open_wal(vfs, &data_dir.wal_dir(), &start, checkpoint)?;
+    let mut applied_state = restore(vfs, &data_dir, &start, reader)?;
     let before = (applied_state.applied_index(), applied_state.applied_term());
-    let wal_dir = data_dir.wal_dir();
-    let (wal, mut recovered, first_start) = if Wal::exists(vfs.as_ref(), &wal_dir).map_err(storage)? {
-        let (mut wal, mut recovered) = Wal::open(vfs.clone(), &wal_dir, start.wal.clone(), before.0).map_err(storage)?;
-        let unfinished = checkpoint.is_none() && recovered.state.is_none();
-        if unfinished {
-            found(&mut wal, &mut recovered, &start)?;
-        }
-        (wal, recovered, unfinished)
-    } else {
-        if checkpoint.is_some() {
-            return Err(StartError::Storage(format!(
-                "{}: there is a checkpoint but no write-ahead log; the directory is incomplete",
-                wal_dir.display()
-            )));
-        }
-        let metadata: Bytes =
-            Metadata { node_id: start.member_id, cluster_id: start.cluster_id }.encode_to_vec().into();
-        let mut wal = Wal::create(vfs.clone(), &wal_dir, start.wal.clone(), metadata.clone()).map_err(storage)?;
-        let mut recovered = Recovered { metadata, state: None, entries: Vec::new(), torn: None };
-        found(&mut wal, &mut recovered, &start)?;
-        (wal, recovered, true)
-    };
     recovered.discard_superseded(before.1);
     let metadata = Metadata::decode(recovered.metadata).map_err(storage)?;
     let hard_state = match recovered.state {
@@ -175,8 +157,7 @@ pub fn open(vfs: &Arc<dyn Vfs>, dir: &Path, start: Start) -> Result<Opened, Star
         },
     )
     .map_err(state)?;
-    let report =
-        Report { first_start, checkpoint, replayed, torn: recovered.torn, sole_voter: group.is_sole_voter() };
+    let report = Report { first_start, checkpoint, replayed, torn: recovered.torn, sole_voter: group.is_sole_voter() };
     let config = NodeConfig {
         member_id: metadata.node_id,
         cluster_id: metadata.cluster_id,
@@ -189,12 +170,46 @@ pub fn open(vfs: &Arc<dyn Vfs>, dir: &Path, start: Start) -> Result<Opened, Star
     Ok(Opened { node, wal, checkpoints, data_dir, ids: (metadata.node_id, metadata.cluster_id), report })
 }
 
-/// The state of the newest good checkpoint, or the empty state.
-fn restore(vfs: &Arc<dyn Vfs>, data_dir: &DataDir, start: &Start) -> Result<(State, Option<u64>), StartError> {
+/// The log after the checkpoint; a new one, or one whose founding was cut short, gets its first entries.
+fn open_wal(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    start: &Start,
+    checkpoint: Option<u64>,
+) -> Result<(Wal, Recovered, bool), StartError> {
+    if Wal::exists(vfs.as_ref(), dir).map_err(storage)? {
+        let after = checkpoint.unwrap_or(0);
+        let (mut wal, mut recovered) = Wal::open(vfs.clone(), dir, start.wal.clone(), after).map_err(storage)?;
+        let unfinished = checkpoint.is_none() && recovered.state.is_none();
+        if unfinished {
+            found(&mut wal, &mut recovered, start)?;
+        }
+        return Ok((wal, recovered, unfinished));
+    }
+    if checkpoint.is_some() {
+        return Err(StartError::Storage(format!(
+            "{}: there is a checkpoint but no write-ahead log; the directory is incomplete",
+            dir.display()
+        )));
+    }
+    let metadata: Bytes = Metadata { node_id: start.member_id, cluster_id: start.cluster_id }.encode_to_vec().into();
+    let mut wal = Wal::create(vfs.clone(), dir, start.wal.clone(), metadata.clone()).map_err(storage)?;
+    let mut recovered = Recovered { metadata, state: None, entries: Vec::new(), torn: None };
+    found(&mut wal, &mut recovered, start)?;
+    Ok((wal, recovered, true))
+}
+
+/// The state of the checkpoint, or the empty state.
+fn restore(
+    vfs: &Arc<dyn Vfs>,
+    data_dir: &DataDir,
+    start: &Start,
+    reader: Option<CheckpointReader>,
+) -> Result<State, StartError> {
     let dir = data_dir.log_dir();
-    let Some(mut reader) = checkpoint::open_newest(vfs.clone(), &data_dir.checkpoint_dir()).map_err(storage)? else {
+    let Some(mut reader) = reader else {
         let log = RevLog::open(vfs.clone(), &dir, start.log, &LogManifest::default()).map_err(storage)?;
-        return Ok((State::create(Store::create(log), StateLimits::default()), None));
+        return Ok(State::create(Store::create(log), StateLimits::default()));
     };
     let mut parts = StateRestore::new();
     while let Some((kind, data)) = reader.next_chunk().map_err(storage)? {
@@ -205,9 +220,8 @@ fn restore(vfs: &Arc<dyn Vfs>, data_dir: &DataDir, start: &Start) -> Result<(Sta
     let restored = parts
         .finish(StateLimits::default(), |manifest| RevLog::open(vfs.clone(), &dir, start.log, manifest))
         .map_err(state)?;
-    let log = restored.store().log().reader();
-    log.verify(VERIFY_AT_START_BYTES).map_err(storage)?;
-    Ok((restored, Some(reader.index())))
+    restored.store().log().reader().verify(VERIFY_AT_START_BYTES).map_err(storage)?;
+    Ok(restored)
 }
 
 /// Newest bytes of the revision log whose checksums are looked at before serving; older ones are looked at when they are
@@ -238,7 +252,8 @@ fn decode_entries(entries: Vec<WalEntry>) -> Result<Vec<Entry>, StartError> {
         .into_iter()
         .map(|entry| {
             let wire = raftpb::Entry::decode(entry.data).map_err(storage)?;
-            Entry::from_wire(wire).ok_or_else(|| StartError::State(format!("entry {} is of a kind unknown here", entry.index)))
+            Entry::from_wire(wire)
+                .ok_or_else(|| StartError::State(format!("entry {} is of a kind unknown here", entry.index)))
         })
         .collect()
 }
@@ -261,7 +276,10 @@ fn replay(state_machine: &mut State, entries: &[Entry], commit: u64) -> Result<u
                 let _ = state_machine.apply_conf_change(entry.index, entry.term, &change).map_err(state)?;
             }
             EntryKind::ConfChangeV2 => {
-                return Err(StartError::State(format!("entry {} is a ConfChangeV2, which no member proposes", entry.index)));
+                return Err(StartError::State(format!(
+                    "entry {} is a ConfChangeV2, which no member proposes",
+                    entry.index
+                )));
             }
         }
         replayed += 1;

@@ -25,11 +25,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cetera_mvcc::{LogError, View};
 
-pub use self::encode::Origin;
 use self::encode::Head;
+pub use self::encode::Origin;
 use self::ring::Ring;
-use self::table::{BEHIND, FRAGMENT, Group, NO_DELETE, NO_PUT, NOTIFY, PREV_KV, Place, QUIET, Slab, Stream, Watcher};
 pub use self::table::StreamKey;
+use self::table::{BEHIND, FRAGMENT, Group, NO_DELETE, NO_PUT, NOTIFY, PREV_KV, Place, QUIET, Slab, Stream, Watcher};
 use self::targets::Keys;
 
 /// The id in answers that are not for one watcher, and to refused creations.

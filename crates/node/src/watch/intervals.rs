@@ -298,7 +298,11 @@ mod tests {
     fn neighbours_in_order_do_not_make_a_list() {
         let mut tree = Intervals::default();
         for i in 0..50_000u32 {
-            tree.insert(Bytes::copy_from_slice(&i.to_be_bytes()), Some(Bytes::copy_from_slice(&(i + 1).to_be_bytes())), i);
+            tree.insert(
+                Bytes::copy_from_slice(&i.to_be_bytes()),
+                Some(Bytes::copy_from_slice(&(i + 1).to_be_bytes())),
+                i,
+            );
         }
         fn depth(tree: &Intervals, at: u32) -> usize {
             if at == NONE { 0 } else { 1 + depth(tree, tree.node(at).left).max(depth(tree, tree.node(at).right)) }

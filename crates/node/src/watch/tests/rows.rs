@@ -18,14 +18,17 @@ fn w1_ids_are_counted_and_those_in_use_skipped() {
     for watch_id in [0, 2, 0, 0, -1, 2] {
         world.create(stream, Create { watch_id, ..on("a") });
     }
-    assert_eq!(said(&mut world, stream), [
-        "0@1 created",
-        "2@1 created",
-        "1@1 created",
-        "3@1 created",
-        "-1@1 created",
-        "-1@1 created canceled mvcc: duplicate watch ID provided on the WatchStream",
-    ]);
+    assert_eq!(
+        said(&mut world, stream),
+        [
+            "0@1 created",
+            "2@1 created",
+            "1@1 created",
+            "3@1 created",
+            "-1@1 created",
+            "-1@1 created canceled mvcc: duplicate watch ID provided on the WatchStream",
+        ]
+    );
     world.hub.cancel(stream, 2, &mut world.received);
     world.create(stream, Create { watch_id: 2, ..on("a") });
     world.create(stream, on("a"));
@@ -115,8 +118,12 @@ fn w5_history_beyond_the_ring_is_read_from_the_log() {
     world.create(stream, Create { start_revision: 2, ..on("a") });
     world.settle();
     world.put("a", "last");
-    let revisions: Vec<i64> =
-        world.take(stream).iter().flat_map(|r| &r.events).map(|event| event.kv.as_ref().unwrap().mod_revision).collect();
+    let revisions: Vec<i64> = world
+        .take(stream)
+        .iter()
+        .flat_map(|r| &r.events)
+        .map(|event| event.kv.as_ref().unwrap().mod_revision)
+        .collect();
     assert_eq!(revisions, (2..=52).collect::<Vec<_>>());
 }
 
@@ -224,7 +231,11 @@ fn w10_large_responses_come_in_parts() {
     world.tell();
     let responses = world.take(stream);
     let shape = |id| -> Vec<_> {
-        responses.iter().filter(|r| r.watch_id == id).map(|r| (r.events.len(), r.fragment, r.encoded_len() < 1_000)).collect()
+        responses
+            .iter()
+            .filter(|r| r.watch_id == id)
+            .map(|r| (r.events.len(), r.fragment, r.encoded_len() < 1_000))
+            .collect()
     };
     assert_eq!(shape(0), [(3, true, true), (3, true, true), (1, false, true)]);
     assert_eq!(shape(1), [(7, false, false)]);
