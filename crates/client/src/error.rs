@@ -49,9 +49,9 @@ impl Error {
         }
     }
 
-    /// True for errors etcd itself made, whose text is part of its contract.
+    /// True for errors etcd itself or its client made, whose text is part of its contract.
     fn is_etcd(&self) -> bool {
-        self.message.starts_with("etcdserver:")
+        self.message.starts_with("etcdserver:") || self.message.starts_with("etcdclient:")
     }
 }
 

@@ -1,7 +1,7 @@
 //! From the global flags to a client, and what a command needs around it.
 
 use crate::cli::{Flag, Invocation, print};
-use crate::exit::{BAD_FEATURE, ERROR, Exit};
+use crate::exit::{BAD_ARGS, BAD_CONNECTION, BAD_FEATURE, ERROR, Exit};
 use crate::go;
 use crate::log;
 use crate::printer::{Answer, Format, Text};
@@ -114,7 +114,8 @@ impl Session {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let client = {
             let _inside = runtime.enter();
-            Client::new(config.clone()).map_err(Exit::bad_args)?
+            Client::new(config.clone())
+                .map_err(|e| Exit::new(if config.endpoints.is_empty() { BAD_CONNECTION } else { BAD_ARGS }, e))?
         };
         Ok(Session { client, format, config, runtime })
     }
