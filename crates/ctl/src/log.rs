@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn timestamps() {
-        let at = |s, micros| timestamp(UNIX_EPOCH + Duration::new(s, micros * 1000));
+        let at = |s, micros: u32| timestamp(UNIX_EPOCH + Duration::new(s, micros * 1000));
         assert_eq!(at(0, 0), "1970-01-01T00:00:00.000000Z");
         assert_eq!(at(951_782_399, 5), "2000-02-28T23:59:59.000005Z");
         assert_eq!(at(951_782_400, 0), "2000-02-29T00:00:00.000000Z");
