@@ -12,7 +12,9 @@ use cetera_raft::rng::Rng;
 use cetera_state::id;
 use cetera_state::member::Member;
 use cetera_storage::datadir::DataDir;
+use cetera_storage::revlog::RevLogOptions;
 use cetera_storage::vfs::{Vfs, real::RealVfs};
+use cetera_storage::wal::WalOptions;
 use prost::Message as _;
 
 use crate::clock;
@@ -58,9 +60,9 @@ pub fn start(config: &Config) -> Result<Running, String> {
             pre_vote: true,
             nonce,
             now_ms: clock::now_ms(),
-            checkpoint_log_bytes: None,
-            wal: Default::default(),
-            log: Default::default(),
+            checkpoint_log_bytes: small("CETERA_TEST_CHECKPOINT_BYTES"),
+            wal: wal_options(nonce),
+            log: log_options(),
         },
     )
     .map_err(|error| error.to_string())?;
@@ -87,6 +89,23 @@ pub fn start(config: &Config) -> Result<Running, String> {
         first_request_id: first_request_id(member_id, unix_ms),
         _data_dir: opened.data_dir,
     })
+}
+
+/// A size from a variable that only tests set, so that files roll often in a short run.
+fn small(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+fn wal_options(nonce: u64) -> WalOptions {
+    let options = WalOptions { salt: nonce, ..WalOptions::default() };
+    match small("CETERA_TEST_WAL_SEGMENT_BYTES") {
+        Some(segment_bytes) => WalOptions { segment_bytes, ..options },
+        None => options,
+    }
+}
+
+fn log_options() -> RevLogOptions {
+    small("CETERA_TEST_LOG_SEGMENT_BYTES").map_or_else(RevLogOptions::default, |segment_bytes| RevLogOptions { segment_bytes })
 }
 
 /// Publishes this member's name and client URLs through the log, and the cluster's version if none is decided (B-9,

@@ -373,6 +373,9 @@ impl Runner {
 const LOG_RECORD_OVERHEAD_BYTES: usize = 128;
 const LOG_BATCH_OVERHEAD_BYTES: usize = 4096;
 
+/// Room in the present log segment below which the next one is made ready.
+const PREPARE_BELOW_BYTES: u64 = 8 << 20;
+
 /// The write-ahead log between the node thread and the log thread.
 struct Log {
     wal: Mutex<Wal>,
@@ -420,7 +423,9 @@ impl Log {
     fn write(&self, wal: &mut Wal, writes: &[WalWrite]) -> Event {
         let written = append_and_sync(wal, writes, self.sync);
         self.room.store(wal.room(), Ordering::Release);
-        if let Some(job) = wal.prepare_job() {
+        if wal.room() < PREPARE_BELOW_BYTES
+            && let Some(job) = wal.prepare_job()
+        {
             // Without the jobs thread the log makes its segments itself.
             let _ = self.prepare.send(ShellJob::Prepare(job));
         }

@@ -115,7 +115,7 @@ pub struct WalOptions {
 
 impl Default for WalOptions {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, max_bytes: 1 << 30, salt: 0 }
+        Self { segment_bytes: 16 << 20, max_bytes: 1 << 30, salt: 0 }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Making the next segment ahead of time: writing 64 MiB of zeros takes longer than any append may wait.
+//! Making the next segment ahead of time: writing a segment of zeros takes longer than any append may wait.
 
 use std::{path::PathBuf, sync::Arc};
 
