@@ -268,7 +268,7 @@ impl Front {
         let mut over = Vec::new();
         for outbound in out.drain(..) {
             let call = match &outbound {
-                Outbound::Message { call, .. } | Outbound::Finish { call, .. } => *call,
+                Outbound::Message { call, .. } | Outbound::Messages { call, .. } | Outbound::Finish { call, .. } => *call,
             };
             if let Some(other) = gathering.filter(|other| *other != call) {
                 inner.flush(&self.counters, other, &mut pieces, &mut over);
@@ -277,6 +277,12 @@ impl Front {
             match outbound {
                 Outbound::Message { slices, .. } => {
                     self.counters.sent(inner.gather(slices, &mut pieces));
+                    gathering = Some(call);
+                }
+                Outbound::Messages { messages, .. } => {
+                    self.counters.sent(messages.message_bytes());
+                    inner.seal(&mut pieces);
+                    pieces.extend(messages.into_pieces());
                     gathering = Some(call);
                 }
                 Outbound::Finish { status, .. } => {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use cetera_node::watch::HubOptions;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::bootstrap::{self, OWN_REQUEST_IDS, Running};
@@ -185,13 +186,24 @@ fn start_fronts(config: &Config, running: &Running, listeners: Vec<Bound>) -> Re
     for (number, inbox) in inboxes.iter().enumerate() {
         running.handle.register(number as u16, Arc::clone(inbox) as Arc<dyn MailBox>);
     }
+    let hub = HubOptions {
+        fragment_bytes: config.max_request_bytes + MESSAGE_OVERHEAD_BYTES,
+        notify_ms: match config.progress_notify_interval.as_millis() {
+            0 => HubOptions::default().notify_ms,
+            ms => u64::from(u32::try_from(ms).unwrap_or(u32::MAX)),
+        },
+        seed: running.member_id,
+        ..HubOptions::default()
+    };
     let handle = running.handle.clone();
     let quota_bytes = config.quota_bytes;
     let command_line = Arc::new(std::env::args().collect::<Vec<_>>());
     let tenants = move |front: u16| {
         let source = handle.clone();
+        let hub = HubOptions { seed: hub.seed.wrapping_add(u64::from(front)), ..hub.clone() };
+        let watch = WatchService::new(hub, &handle.published());
         Tenants {
-            services: Box::new(RpcServices::new(front, handle.clone(), Arc::clone(&settings), WatchService::default())),
+            services: Box::new(RpcServices::new(front, handle.clone(), Arc::clone(&settings), watch)),
             http: Rc::new(Endpoints {
                 published: Arc::new(move || source.published()),
                 quota_bytes,

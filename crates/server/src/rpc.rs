@@ -198,6 +198,15 @@ impl<N: NodeAccess> RpcServices<N> {
     fn refresh(&mut self) {
         self.published = self.node.published();
         self.headers.set_term(self.published.term);
+        self.watch.begin(&self.published);
+    }
+
+    /// Ends the watch service's turn.
+    fn flush_watch(&mut self, out: &mut Vec<Outbound>) {
+        self.watch.flush(out);
+        for call in self.watch.take_ended() {
+            self.calls.remove(&call);
+        }
     }
 
     /// Sends what the batch has for the node: one event of each kind.
@@ -258,7 +267,7 @@ impl<N: NodeAccess> RpcServices<N> {
         match method.id {
             MethodId::Watch => {
                 self.calls.insert(call, State::Watch);
-                self.watch.handle(Inbound::Open { call, method, metadata }, &self.published, out);
+                self.watch.handle(Inbound::Open { call, method, metadata }, out);
             }
             MethodId::LeaseKeepAlive => {
                 self.calls.insert(call, State::KeepAlive(KeepAlive::default()));
@@ -285,7 +294,7 @@ impl<N: NodeAccess> RpcServices<N> {
                 self.request(call, method, body, out);
             }
             Some(State::KeepAlive(_)) => self.keep_alive(call, body, out),
-            Some(State::Watch) => self.watch.handle(Inbound::Message { call, body }, &self.published, out),
+            Some(State::Watch) => self.watch.handle(Inbound::Message { call, body }, out),
             // A second request on a call that takes one, or a call that has ended.
             Some(State::Waits(_) | State::RangeStream(_) | State::Idle) | None => {}
         }
@@ -332,7 +341,7 @@ impl<N: NodeAccess> RpcServices<N> {
                 out.push(Outbound::Finish { call, status });
             }
             Some(State::KeepAlive(_)) => self.keep_alive_half_close(call, out),
-            Some(State::Watch) => self.watch.handle(Inbound::HalfClose { call }, &self.published, out),
+            Some(State::Watch) => self.watch.handle(Inbound::HalfClose { call }, out),
             Some(State::Waits(_) | State::RangeStream(_) | State::Idle) | None => {}
         }
     }
@@ -340,7 +349,7 @@ impl<N: NodeAccess> RpcServices<N> {
     fn cancel(&mut self, call: CallId, out: &mut Vec<Outbound>) {
         self.settle_opened();
         match self.calls.remove(&call) {
-            Some(State::Watch) => self.watch.handle(Inbound::Cancel { call }, &self.published, out),
+            Some(State::Watch) => self.watch.handle(Inbound::Cancel { call }, out),
             Some(State::Waits(wait)) if wait.is_write() => {
                 self.counts.settled += 1;
                 self.counts.failed += 1;
@@ -352,7 +361,7 @@ impl<N: NodeAccess> RpcServices<N> {
     fn drained(&mut self, call: CallId, out: &mut Vec<Outbound>) {
         match self.calls.get(&call) {
             Some(State::RangeStream(_)) => self.resume_range_stream(call, out),
-            Some(State::Watch) => self.watch.handle(Inbound::Drained { call }, &self.published, out),
+            Some(State::Watch) => self.watch.handle(Inbound::Drained { call }, out),
             _ => {}
         }
     }
@@ -456,6 +465,11 @@ impl<N: NodeAccess> Services for RpcServices<N> {
             }
         }
         self.settle_opened();
+        // New watchers of the past hear of it at once.
+        if self.watch.pending() {
+            self.watch.turn();
+        }
+        self.flush_watch(out);
         self.flush();
     }
 
@@ -470,17 +484,19 @@ impl<N: NodeAccess> Services for RpcServices<N> {
                     if self.front == 0 {
                         METRICS.applied(&batch);
                     }
-                    self.watch.deliver(&batch, &self.published, out);
+                    self.watch.deliver(&batch);
                 }
             }
         }
+        self.flush_watch(out);
         self.flush();
     }
 
     fn tick(&mut self, now_ms: u64, out: &mut Vec<Outbound>) {
         self.refresh();
         self.poll_leader(now_ms, out);
-        self.watch.tick(now_ms, &self.published, out);
+        self.watch.tick(now_ms);
+        self.flush_watch(out);
         self.flush();
     }
 
@@ -490,6 +506,16 @@ impl<N: NodeAccess> Services for RpcServices<N> {
             Some(State::Watch) => self.watch.full(call),
             _ => {}
         }
+    }
+
+    fn pending(&self) -> bool {
+        self.watch.pending()
+    }
+
+    fn turn(&mut self, out: &mut Vec<Outbound>) {
+        self.refresh();
+        self.watch.turn();
+        self.flush_watch(out);
     }
 }
 
@@ -534,3 +560,4 @@ impl Hasher for IdHasher {
         self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
     }
 }
+

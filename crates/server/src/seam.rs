@@ -4,10 +4,14 @@
 //! turn batches of the one into batches of the other without ever waiting; they know no socket, stream or runtime.
 //! Whatever has to wait goes to the node as a ticket and comes back as mail.
 
+mod framed;
+
 use bytes::Bytes;
 use cetera_node::event::{EventBatch, Reply, Ticket};
 use cetera_proto::services::Method;
 use std::sync::Arc;
+
+pub use self::framed::Framed;
 
 /// A call, unique within one front thread for the life of the process.
 #[derive(Copy, Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -70,6 +74,13 @@ pub enum Outbound {
         /// The message in pieces.
         slices: Vec<Bytes>,
     },
+    /// Many response messages of one call, framed already.
+    Messages {
+        /// The call.
+        call: CallId,
+        /// The messages.
+        messages: Framed,
+    },
     /// The call ends.
     Finish {
         /// The call.
@@ -113,4 +124,13 @@ pub trait Services {
     /// Unsent bytes of a call, as the front counts them; services consult it through their own bookkeeping:
     /// a front calls this after it queued output of a stream that went over [`STREAM_BUDGET_BYTES`].
     fn full(&mut self, call: CallId);
+    /// Whether there is work left that no event will ask for. The front then gives [`Services::turn`]s, with turns of
+    /// its connections in between.
+    fn pending(&self) -> bool {
+        false
+    }
+    /// A bounded piece of that work.
+    fn turn(&mut self, out: &mut Vec<Outbound>) {
+        let _ = out;
+    }
 }

@@ -63,6 +63,11 @@ impl<S: Services> MemoryFront<S> {
         self.queue.push(Inbound::Cancel { call });
     }
 
+    /// The output of a call that was full is on its way.
+    pub fn drained(&mut self, call: CallId) {
+        self.queue.push(Inbound::Drained { call });
+    }
+
     /// Opens a call with one message and, unless it is a bidirectional one, ends the client's side.
     pub fn call(&mut self, path: &str, message: &impl prost::Message) -> CallId {
         let call = self.open(path, CallMetadata::default());
@@ -90,6 +95,15 @@ impl<S: Services> MemoryFront<S> {
         self.take(out);
     }
 
+    /// Gives the services turns until they have nothing left to do.
+    pub fn settle(&mut self) {
+        while self.services.pending() {
+            let mut out = Vec::new();
+            self.services.turn(&mut out);
+            self.take(out);
+        }
+    }
+
     fn take(&mut self, out: Vec<Outbound>) {
         for outbound in out {
             match outbound {
@@ -97,6 +111,11 @@ impl<S: Services> MemoryFront<S> {
                     let answer = self.answers.get_mut(&call).expect("services answer open calls only");
                     assert!(answer.status.is_none(), "a message after the end of {call:?}");
                     answer.messages.push(slices.concat().into());
+                }
+                Outbound::Messages { call, messages } => {
+                    let answer = self.answers.get_mut(&call).expect("services answer open calls only");
+                    assert!(answer.status.is_none(), "messages after the end of {call:?}");
+                    answer.messages.extend(messages.into_messages());
                 }
                 Outbound::Finish { call, status } => {
                     let answer = self.answers.get_mut(&call).expect("services end open calls only");

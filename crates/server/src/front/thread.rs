@@ -1,5 +1,6 @@
 //! The front threads: one current-thread runtime each, with a pump between its connections and its services.
 
+use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::rc::Rc;
@@ -322,6 +323,12 @@ impl Pump {
             if idle {
                 break;
             }
+        }
+        if self.services.pending() {
+            self.services.turn(&mut self.out);
+            self.deliver();
+            // Again, once the connections had their turn and the sockets were looked at.
+            let _ = std::pin::pin!(tokio::task::yield_now()).poll(cx);
         }
         match self.stop {
             Some(Stop::Hard) => Poll::Ready(()),
