@@ -8,6 +8,7 @@
 //! answered. Every other call has a companion task that reads its request, feeds its output to the client's window and
 //! notices when the client leaves.
 
+mod buffered;
 pub(crate) mod call;
 pub mod http1;
 mod http2;

@@ -561,3 +561,5 @@ impl Hasher for IdHasher {
     }
 }
 
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,7 @@ use http::{Method as Verb, Request, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Front;
+use super::buffered::{Gathered, buffered};
 use super::call::{Call, Sent, refuse};
 use super::message::{Assembler, code, is_grpc, timeout_ms};
 use crate::clock;
@@ -50,13 +51,19 @@ pub(crate) async fn serve(io: impl AsyncRead + AsyncWrite + Unpin, front: Rc<Fro
         .max_concurrent_streams(options.max_concurrent_streams)
         .max_concurrent_reset_streams(EARLY_RESETS_MAX)
         .max_pending_accept_reset_streams(EARLY_RESETS_MAX);
+    let (gathered, io) = buffered(io);
+    let mut handshake = std::pin::pin!(builder.handshake::<_, Bytes>(io));
+    let shaken = std::future::poll_fn(|cx| {
+        let shaken = handshake.as_mut().poll(cx).map(Result::ok);
+        if sent(&gathered, cx).is_err() { Poll::Ready(None) } else { shaken }
+    });
     // A peer that does not speak HTTP/2 gets no answer in it.
-    let Ok(mut connection) = builder.handshake::<_, Bytes>(io).await else { return };
+    let Some(mut connection) = shaken.await else { return };
     let ping_pong = connection.ping_pong().expect("taken once");
     let mut keepalive = std::pin::pin!(keepalive(ping_pong, options));
     let mut guard = None;
     let mut stopping = false;
-    std::future::poll_fn(|cx| {
+    let mut turn = |cx: &mut Context<'_>| {
         guard.get_or_insert_with(|| front.enter_connection(cx.waker()));
         if !stopping && front.is_stopping() {
             stopping = true;
@@ -72,8 +79,21 @@ pub(crate) async fn serve(io: impl AsyncRead + AsyncWrite + Unpin, front: Rc<Fro
             }
         }
         Poll::Ready(())
+    };
+    std::future::poll_fn(|cx| {
+        let ended = turn(cx);
+        if sent(&gathered, cx).is_err() { Poll::Ready(()) } else { ended }
     })
     .await;
+}
+
+/// Sends what a turn of the connection has gathered. What the socket does not take now goes out when it does, which
+/// wakes this task. `Err` if the socket is gone.
+fn sent(gathered: &Gathered<impl AsyncWrite + Unpin>, cx: &mut Context<'_>) -> std::io::Result<()> {
+    match gathered.poll_send(cx) {
+        Poll::Ready(result) => result,
+        Poll::Pending => Ok(()),
+    }
 }
 
 /// Ends when a ping was not answered in time.

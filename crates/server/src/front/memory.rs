@@ -50,7 +50,12 @@ impl<S: Services> MemoryFront<S> {
 
     /// Sends a message on an open call.
     pub fn send(&mut self, call: CallId, message: &impl prost::Message) {
-        self.queue.push(Inbound::Message { call, body: message.encode_to_vec().into() });
+        self.send_bytes(call, message.encode_to_vec().into());
+    }
+
+    /// Sends the bytes of a message on an open call.
+    pub fn send_bytes(&mut self, call: CallId, body: Bytes) {
+        self.queue.push(Inbound::Message { call, body });
     }
 
     /// Ends the client's side of a call.
