@@ -75,7 +75,8 @@ impl Client {
             self.report(connection, method, attempt, &error);
             attempt += 1;
             let again = self.refresh_token(&error, deadline).await?
-                || (repeat == Repeat::Yes && error.code() == Code::Unavailable);
+                || (repeat == Repeat::Yes && error.code() == Code::Unavailable)
+                || self.asked_learner(&error);
             if !again || attempt >= MAX_ATTEMPTS {
                 return Err(error);
             }
@@ -205,6 +206,11 @@ impl Client {
             return Err(Error::new(Code::ResourceExhausted, text));
         }
         Ok(())
+    }
+
+    /// True if a learner refused what another endpoint may do. It did nothing, so a write may be repeated too.
+    fn asked_learner(&self, error: &Error) -> bool {
+        self.shared.connections.len() > 1 && error.message() == "etcdserver: rpc not supported for learner"
     }
 
     /// Waits, or gives up the call because its deadline comes first.

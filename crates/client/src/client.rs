@@ -1,7 +1,7 @@
 //! The client itself: endpoints, the token, the timeout.
 
 use crate::endpoint::Connection;
-use crate::{Code, Config, Error};
+use crate::{Config, Error};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,7 +30,7 @@ impl Client {
     /// No endpoint, or one that cannot be an address.
     pub fn new(config: Config) -> Result<Client, Error> {
         if config.endpoints.is_empty() {
-            return Err(Error::new(Code::Unavailable, "etcdclient: no available endpoints"));
+            return Err(Error::refused("etcdclient: no available endpoints"));
         }
         let connections =
             config.endpoints.iter().map(|address| Connection::new(address, &config)).collect::<Result<_, _>>()?;

@@ -1,6 +1,6 @@
 //! One member's address and its connection, made when first needed and made again when lost.
 
-use crate::{Code, Config, Error};
+use crate::{Config, Error};
 use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
 
@@ -40,7 +40,7 @@ fn uri(address: &str) -> Result<String, Error> {
 }
 
 fn invalid(address: &str, why: &str) -> Error {
-    Error::new(Code::InvalidArgument, format!("endpoint {address:?}: {why}"))
+    Error::refused(format!("endpoint {address:?}: {why}"))
 }
 
 /// True if the call never left this process: no connection could be made. Safe to try again whatever the call does.

@@ -8,16 +8,23 @@ pub use tonic::Code;
 pub struct Error {
     code: Code,
     message: String,
+    /// Made here, before anything was sent.
+    local: bool,
 }
 
 impl Error {
     /// An error with this code and text.
     pub fn new(code: Code, message: impl Into<String>) -> Error {
-        Error { code, message: message.into() }
+        Error { code, message: message.into(), local: false }
     }
 
     pub(crate) fn deadline() -> Error {
         Error::new(Code::DeadlineExceeded, "context deadline exceeded")
+    }
+
+    /// What the client itself refuses to send; shown as it is.
+    pub(crate) fn refused(text: impl Into<String>) -> Error {
+        Error { code: Code::InvalidArgument, message: text.into(), local: true }
     }
 
     pub(crate) fn lease_not_found() -> Error {
@@ -49,9 +56,9 @@ impl Error {
         }
     }
 
-    /// True for errors etcd itself or its client made, whose text is part of its contract.
+    /// True for errors etcd itself made, whose text is part of its contract.
     fn is_etcd(&self) -> bool {
-        self.message.starts_with("etcdserver:") || self.message.starts_with("etcdclient:")
+        self.message.starts_with("etcdserver:")
     }
 }
 
@@ -59,6 +66,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.code {
+            _ if self.local => f.write_str(&self.message),
             Code::DeadlineExceeded if !self.is_etcd() => f.write_str("context deadline exceeded"),
             Code::Cancelled if !self.is_etcd() => f.write_str("context canceled"),
             _ if self.is_etcd() || self.code == Code::Ok => f.write_str(&self.message),

@@ -12,6 +12,9 @@ pub(crate) use parse::{Invocation, parse_line};
 use crate::exit::{ERROR, Exit};
 use std::io::Write;
 
+/// What a command does.
+pub(crate) type Run = fn(&Invocation) -> Result<(), Exit>;
+
 /// One command of the tree.
 pub(crate) struct Command {
     /// Its name and what it takes: `get [options] <key> [range_end]`.
@@ -27,7 +30,7 @@ pub(crate) struct Command {
     /// Flags it shares with its children.
     pub(crate) persistent: &'static [Flag],
     /// What it does; a command without this only has children.
-    pub(crate) run: Option<fn(&Invocation) -> Result<(), Exit>>,
+    pub(crate) run: Option<Run>,
     /// Its children, in the order in which they are suggested.
     pub(crate) children: &'static [Command],
 }
