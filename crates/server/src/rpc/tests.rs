@@ -1,5 +1,7 @@
 //! Every service, driven with bytes against a real node on a disk in memory.
 
+mod watch;
+
 use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
