@@ -14,6 +14,7 @@ pub mod http1;
 mod http2;
 pub mod memory;
 pub(crate) mod message;
+mod pings;
 mod rewind;
 pub mod thread;
 
@@ -269,7 +270,9 @@ impl Front {
         let mut over = Vec::new();
         for outbound in out.drain(..) {
             let call = match &outbound {
-                Outbound::Message { call, .. } | Outbound::Messages { call, .. } | Outbound::Finish { call, .. } => *call,
+                Outbound::Message { call, .. } | Outbound::Messages { call, .. } | Outbound::Finish { call, .. } => {
+                    *call
+                }
             };
             if let Some(other) = gathering.filter(|other| *other != call) {
                 inner.flush(&self.counters, other, &mut pieces, &mut over);

@@ -172,6 +172,7 @@ fn start_fronts(config: &Config, running: &Running, listeners: Vec<Bound>) -> Re
         threads: cores.saturating_sub(1).max(1),
         max_message_bytes: config.max_request_bytes + MESSAGE_OVERHEAD_BYTES,
         max_concurrent_streams: config.max_concurrent_streams,
+        keepalive_min_time: config.keepalive_min_time,
         keepalive_interval: config.keepalive_interval,
         keepalive_timeout: config.keepalive_timeout,
     };

@@ -12,6 +12,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::pings::Scanner;
+
 /// Bytes gathered before a write goes to the socket at once.
 const GATHERED_BYTES_MAX: usize = 128 << 10;
 /// A buffer that grew beyond this is given back when it is empty.
@@ -28,11 +30,12 @@ struct Inner<T> {
     out: Vec<u8>,
     /// Bytes at the front of `out` that the socket has taken.
     sent: usize,
+    scanner: Scanner,
 }
 
 /// Splits a connection in its two ends.
 pub(crate) fn buffered<T>(io: T) -> (Gathered<T>, Buffered<T>) {
-    let inner = Rc::new(RefCell::new(Inner { io, out: Vec::new(), sent: 0 }));
+    let inner = Rc::new(RefCell::new(Inner { io, out: Vec::new(), sent: 0, scanner: Scanner::new() }));
     (Gathered(Rc::clone(&inner)), Buffered(inner))
 }
 
@@ -40,6 +43,16 @@ impl<T: AsyncWrite + Unpin> Gathered<T> {
     /// Writes what was gathered as far as the socket takes it.
     pub(crate) fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.borrow_mut().poll_send(cx)
+    }
+
+    /// Puts bytes behind what was gathered.
+    pub(crate) fn push(&self, bytes: &[u8]) {
+        self.0.borrow_mut().out.extend_from_slice(bytes);
+    }
+
+    /// Pings that came since the last time.
+    pub(crate) fn take_pings(&self) -> u32 {
+        self.0.borrow_mut().scanner.take()
     }
 }
 
@@ -65,7 +78,11 @@ impl<T: AsyncWrite + Unpin> Inner<T> {
 
 impl<T: AsyncRead + Unpin> AsyncRead for Buffered<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0.borrow_mut().io).poll_read(cx, buf)
+        let inner = &mut *self.0.borrow_mut();
+        let before = buf.filled().len();
+        let read = Pin::new(&mut inner.io).poll_read(cx, buf);
+        inner.scanner.scan(&buf.filled()[before..]);
+        read
     }
 }
 

@@ -13,6 +13,7 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 
 use super::message::percent_encode;
+use super::pings::Load;
 use crate::seam::{CallId, STREAM_BUDGET_BYTES, Status};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -40,9 +41,20 @@ pub(crate) struct Call {
 
 enum Sink {
     /// A stream of an HTTP/2 connection.
-    Http2 { respond: SendResponse<Bytes>, stream: Option<SendStream<Bytes>> },
+    Http2 { respond: SendResponse<Bytes>, stream: Option<SendStream<Bytes>>, load: LoadGuard },
     /// A caller on this thread (HTTP handlers).
     Local(Rc<RefCell<LocalAnswer>>),
+}
+
+/// Counts its call as open on its connection.
+struct LoadGuard(Rc<Load>);
+
+impl Drop for LoadGuard {
+    fn drop(&mut self) {
+        // The end of a call, too, is something sent.
+        self.0.sent.set(true);
+        self.0.calls.set(self.0.calls.get() - 1);
+    }
 }
 
 /// Where the answer of a call made on this thread gathers.
@@ -66,8 +78,16 @@ pub(crate) enum Sent {
 }
 
 impl Call {
-    pub(crate) fn http2(method: &'static Method, respond: SendResponse<Bytes>, deadline_ms: u64) -> Self {
-        Call::new(method, deadline_ms, Sink::Http2 { respond, stream: None })
+    /// A call on a connection with this load.
+    pub(crate) fn http2(
+        method: &'static Method,
+        respond: SendResponse<Bytes>,
+        deadline_ms: u64,
+        load: &Rc<Load>,
+    ) -> Self {
+        load.calls.set(load.calls.get() + 1);
+        let load = LoadGuard(Rc::clone(load));
+        Call::new(method, deadline_ms, Sink::Http2 { respond, stream: None, load })
     }
 
     pub(crate) fn local(method: &'static Method, answer: Rc<RefCell<LocalAnswer>>, deadline_ms: u64) -> Self {
@@ -96,8 +116,11 @@ impl Call {
                 answer.borrow_mut().data.extend(data);
                 return Sent::Open;
             }
-            Sink::Http2 { stream: Some(stream), .. } => stream,
-            Sink::Http2 { respond, stream } => match respond.send_response(head(), false) {
+            Sink::Http2 { stream: Some(stream), load, .. } => {
+                load.0.sent.set(true);
+                stream
+            }
+            Sink::Http2 { respond, stream, .. } => match respond.send_response(head(), false) {
                 Ok(sender) => stream.insert(sender),
                 Err(_) => return Sent::Gone,
             },

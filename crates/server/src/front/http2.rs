@@ -17,6 +17,7 @@ use super::Front;
 use super::buffered::{Gathered, buffered};
 use super::call::{Call, Sent, refuse};
 use super::message::{Assembler, code, is_grpc, timeout_ms};
+use super::pings::{GOAWAY, Guard, Load};
 use crate::clock;
 use crate::seam::{CallId, CallMetadata, Status};
 
@@ -35,6 +36,8 @@ const READS_PER_TURN: usize = 64;
 #[derive(Clone, Debug)]
 pub(crate) struct Http2Options {
     pub(crate) max_concurrent_streams: u32,
+    /// Shortest time between pings of the client.
+    pub(crate) keepalive_min_time: Duration,
     /// Time between pings to the client; `None` is never.
     pub(crate) keepalive_interval: Option<Duration>,
     /// Time to wait for the answer to a ping.
@@ -60,6 +63,8 @@ pub(crate) async fn serve(io: impl AsyncRead + AsyncWrite + Unpin, front: Rc<Fro
     // A peer that does not speak HTTP/2 gets no answer in it.
     let Some(mut connection) = shaken.await else { return };
     let ping_pong = connection.ping_pong().expect("taken once");
+    let load = Rc::new(Load::default());
+    let mut pings = Guard::new(options.keepalive_min_time);
     let mut keepalive = std::pin::pin!(keepalive(ping_pong, options));
     let mut guard = None;
     let mut stopping = false;
@@ -74,14 +79,19 @@ pub(crate) async fn serve(io: impl AsyncRead + AsyncWrite + Unpin, front: Rc<Fro
         }
         while let Some(accepted) = ready!(connection.poll_accept(cx)) {
             match accepted {
-                Ok((request, respond)) => accept(&front, request, respond, cx),
+                Ok((request, respond)) => accept(&front, &load, request, respond, cx),
                 Err(_) => return Poll::Ready(()),
             }
         }
         Poll::Ready(())
     };
     std::future::poll_fn(|cx| {
-        let ended = turn(cx);
+        let mut ended = turn(cx);
+        let pinged = gathered.take_pings();
+        if pinged > 0 && !pings.allows(pinged, &load, clock::now_ms()) {
+            gathered.push(GOAWAY);
+            ended = Poll::Ready(());
+        }
         if sent(&gathered, cx).is_err() { Poll::Ready(()) } else { ended }
     })
     .await;
@@ -118,7 +128,13 @@ struct Head {
     encoding: Option<Box<str>>,
 }
 
-fn accept(front: &Rc<Front>, request: Request<RecvStream>, respond: SendResponse<Bytes>, cx: &mut Context<'_>) {
+fn accept(
+    front: &Rc<Front>,
+    load: &Rc<Load>,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    cx: &mut Context<'_>,
+) {
     let head = match read_head(&request) {
         Ok(head) => head,
         Err((http, status)) => return refuse(respond, http, &status),
@@ -126,7 +142,7 @@ fn accept(front: &Rc<Front>, request: Request<RecvStream>, respond: SendResponse
     let method = head.method;
     let mut body = request.into_body();
     let mut assembler = Assembler::new(front.max_message_bytes, head.encoding);
-    let call = Call::http2(method, respond, head.deadline_ms);
+    let call = Call::http2(method, respond, head.deadline_ms, load);
     // The common case: the whole request of a unary call came along with its headers.
     let mut first = None;
     let mut early = Vec::new();

@@ -147,6 +147,7 @@ fn start(threads: usize) -> Server {
         threads,
         max_message_bytes: 4 << 20,
         max_concurrent_streams: 1_000,
+        keepalive_min_time: Duration::from_secs(5),
         keepalive_interval: None,
         keepalive_timeout: Duration::from_secs(20),
     };
@@ -453,4 +454,22 @@ fn stopping_ends_streams_and_waits_for_calls() {
         assert_eq!(finish(waiting).await.status(), ("4", "context deadline exceeded"));
         tokio::task::spawn_blocking(|| stopped.join().expect("no panic")).await.expect("no panic");
     });
+}
+
+#[test]
+fn a_client_that_pings_too_often_is_sent_away() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let server = start(1);
+    client(async {
+        let mut stream = tokio::net::TcpStream::connect(server.address).await.expect("connects");
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00".to_vec();
+        for _ in 0..4 {
+            bytes.extend(b"\x00\x00\x08\x06\x00\x00\x00\x00\x0001234567");
+        }
+        stream.write_all(&bytes).await.expect("open");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.expect("it is closed in order");
+        assert!(answer.ends_with(b"\x00\x00\x00\x0btoo_many_pings"), "{answer:?}");
+    });
+    server.fronts.stop(Duration::from_secs(5));
 }

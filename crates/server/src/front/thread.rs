@@ -87,6 +87,8 @@ pub struct FrontOptions {
     pub max_message_bytes: usize,
     /// `--max-concurrent-streams`.
     pub max_concurrent_streams: u32,
+    /// `--grpc-keepalive-min-time`.
+    pub keepalive_min_time: Duration,
     /// `--grpc-keepalive-interval`.
     pub keepalive_interval: Option<Duration>,
     /// `--grpc-keepalive-timeout`.
@@ -201,6 +203,7 @@ impl FrontThread {
             http,
             http2: Http2Options {
                 max_concurrent_streams: options.max_concurrent_streams,
+                keepalive_min_time: options.keepalive_min_time,
                 keepalive_interval: options.keepalive_interval,
                 keepalive_timeout: options.keepalive_timeout,
             },
