@@ -23,6 +23,8 @@ const MAX_ATTEMPTS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(25);
 /// Pause after every endpoint refused a connection.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+/// The server and the channel watch the deadline too and may cancel a little before our own timer fires.
+const TIMER_SLACK: Duration = Duration::from_millis(20);
 /// Messages of a client stream that wait for the connection; more make the sender wait.
 const STREAM_QUEUE: usize = 16;
 
@@ -71,7 +73,8 @@ impl Client {
                 }
                 continue;
             }
-            let error = Error::from(status);
+            let late = status.code() == Code::Cancelled && deadline.is_some_and(|d| Instant::now() + TIMER_SLACK >= d);
+            let error = if late { Error::deadline() } else { Error::from(status) };
             self.report(connection, method, attempt, &error);
             attempt += 1;
             let again = self.refresh_token(&error, deadline).await?
