@@ -42,20 +42,19 @@ pub struct Metrics {
 
 impl Metrics {
     const fn new() -> Self {
-        const ZERO: AtomicU64 = AtomicU64::new(0);
         Metrics {
-            leader: ZERO,
-            leader_changes: ZERO,
-            proposals_failed: ZERO,
-            proposals_pending: ZERO,
-            ranges: ZERO,
-            puts: ZERO,
-            deletes: ZERO,
-            txns: ZERO,
-            events: ZERO,
-            put_bytes: ZERO,
-            health_success: ZERO,
-            health_failures: ZERO,
+            leader: AtomicU64::new(0),
+            leader_changes: AtomicU64::new(0),
+            proposals_failed: AtomicU64::new(0),
+            proposals_pending: AtomicU64::new(0),
+            ranges: AtomicU64::new(0),
+            puts: AtomicU64::new(0),
+            deletes: AtomicU64::new(0),
+            txns: AtomicU64::new(0),
+            events: AtomicU64::new(0),
+            put_bytes: AtomicU64::new(0),
+            health_success: AtomicU64::new(0),
+            health_failures: AtomicU64::new(0),
             wal_fsync: Histogram::new(),
             backend_commit: Histogram::new(),
         }

@@ -159,11 +159,19 @@ fn bind(config: &Config) -> Result<Vec<Bound>, String> {
     for (urls, serving) in all {
         for url in urls {
             let listener = Bound::bind(url, serving)
-                .map_err(|error| format!("listen tcp {}:{}: bind: {error}", url.host, url.port))?;
+                .map_err(|error| format!("listen tcp {}:{}: bind: {}", url.host, url.port, plainly(&error)))?;
             bound.push(listener);
         }
     }
     Ok(bound)
+}
+
+/// An error as Go words the common one.
+fn plainly(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => "address already in use".to_string(),
+        _ => error.to_string(),
+    }
 }
 
 fn start_fronts(config: &Config, running: &Running, listeners: Vec<Bound>) -> Result<Fronts, String> {
