@@ -202,7 +202,7 @@ impl Model {
         let open = || self.watched.iter().filter(|(_, watched)| !watched.canceled);
         let compacted = open().find(|(_, watched)| watched.compacted).map(|(key, _)| *key);
         let some = self.rng.below(self.watched.len().max(1) as u64) as usize;
-        let any = open().nth(some).filter(|_| some % 4 == 0).map(|(key, _)| *key);
+        let any = open().nth(some).filter(|_| some.is_multiple_of(4)).map(|(key, _)| *key);
         let Some((stream, id)) = compacted.or(any) else { return };
         self.world.hub.cancel(stream, id, &mut self.world.received);
         self.check();
