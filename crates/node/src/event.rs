@@ -68,6 +68,8 @@ pub enum Event {
     Renew(Vec<Renewal>),
     /// A question for the lessor.
     Lease(Ticket, LeaseQuestion),
+    /// Tell this ticket when compaction has nothing left to give back and its hash is known.
+    Settle(Ticket),
     /// Messages from other members, already parsed by our own types.
     Peer(Vec<raftpb::Message>),
     /// Time has passed. Milliseconds of a clock that never goes back; missed ticks are not replayed.
@@ -111,6 +113,8 @@ pub enum Reply {
     Applied(Result<Applied, ApplyError>),
     /// A linearizable read may be served from any view published from now on.
     Read,
+    /// Compaction has nothing left to do.
+    Settled,
     /// Keep-alive: remaining seconds granted, 0 if the lease is gone (L-5).
     Renewed {
         /// Seconds.

@@ -101,7 +101,8 @@ impl Lessor {
     /// Whole seconds left and seconds granted (L-9).
     pub fn time_left(&self, lease: i64, now_ms: u64) -> Option<(i64, i64)> {
         let timing = self.leases.get(&lease)?;
-        let left_ms = timing.deadline_ms.saturating_sub(now_ms);
+        // Some of the present millisecond is gone: right after a grant of 100 s, 99 whole seconds are left.
+        let left_ms = timing.deadline_ms.saturating_sub(now_ms + 1);
         Some(((left_ms / 1_000) as i64, timing.ttl))
     }
 
@@ -253,6 +254,7 @@ mod tests {
         let mut lessor = Lessor::default();
         lessor.promote([(1, 50, 10)].into_iter(), 1_000, 500);
         assert_eq!(lessor.time_left(1, 1_000), Some((10, 50)));
+        assert_eq!(lessor.time_left(1, 1_500), Some((9, 50)));
         assert!(lessor.expire(11_499, 7_000, 10).is_empty());
         assert_eq!(lessor.renew(1, 11_499), Renewed::For(50));
         assert!(lessor.expire(61_498, 7_000, 10).is_empty());

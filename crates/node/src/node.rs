@@ -73,6 +73,11 @@ pub struct Node {
     /// Request ids of revocations proposed by this member's lessor.
     revocations: HashMap<u64, i64>,
     own_requests: u64,
+    /// Who waits for the end of compaction.
+    settling: Vec<Ticket>,
+    /// Compaction hashes being computed.
+    hashing: usize,
+    compacting: bool,
     events: Vec<EventRec>,
     log_bytes_since_checkpoint: u64,
     checkpoint_running: bool,
@@ -121,6 +126,9 @@ impl Node {
             ending: HashMap::new(),
             revocations: HashMap::new(),
             own_requests: 0,
+            settling: Vec::new(),
+            hashing: 0,
+            compacting: false,
             events: Vec::new(),
             log_bytes_since_checkpoint: 0,
             checkpoint_running: false,
@@ -179,6 +187,7 @@ impl Node {
                 }
             }
             Event::Lease(ticket, question) => self.questions.push((ticket, question)),
+            Event::Settle(ticket) => self.settling.push(ticket),
             Event::Peer(messages) => {
                 if self.mode == Mode::Running {
                     for message in messages {
@@ -197,6 +206,7 @@ impl Node {
                 self.mode = Mode::Stopped;
                 refuse_all(self.waiters.drain(), Refusal::Stopped, effects);
                 refuse_waiting(self.reads.expire(u64::MAX), Refusal::Stopped, effects);
+                refuse_all(self.settling.drain(..), Refusal::Stopped, effects);
             }
         }
     }
@@ -321,6 +331,7 @@ impl Node {
                     self.lease_effect(applied.lease_effect.as_ref(), effects);
                 }
                 if let Some(hash) = outcome.compaction_hash {
+                    self.hashing += 1;
                     effects.jobs.push(Job::CompactionHash(Box::new(hash)));
                 }
                 if self.revocations.remove(&outcome.request_id).is_none()
@@ -473,7 +484,12 @@ impl Node {
         let compacting = store.compaction_step(limits::COMPACTION_SLICE_RECORDS).map_err(fatal)?;
         let relocating = store.rewrite_step(limits::REWRITE_SLICE_RECORDS).map_err(fatal)?;
         effects.more = compacting || relocating;
-        self.dirty |= relocating;
+        // The picture lets go of what compaction took out of the index once the pass is over.
+        self.dirty |= relocating || (self.compacting && !compacting);
+        self.compacting = compacting;
+        if !compacting && self.hashing == 0 {
+            effects.replies.extend(self.settling.drain(..).map(|ticket| (ticket, Reply::Settled)));
+        }
         if self.mode != Mode::Running {
             return Ok(());
         }
@@ -521,8 +537,12 @@ impl Node {
                 self.state.store_mut().install_rewrite(*done);
                 effects.more = true;
             }
-            JobDone::CompactionHash(hash) => self.state.store_mut().remember_hash(hash),
-            JobDone::Failed { what: "compaction hash", .. } => {}
+            JobDone::CompactionHash(hash) => {
+                self.hashing -= 1;
+                self.state.store_mut().remember_hash(hash);
+                self.dirty = true;
+            }
+            JobDone::Failed { what: "compaction hash", .. } => self.hashing -= 1,
             JobDone::Failed { what: "checkpoint", .. } => {
                 self.checkpoint_running = false;
                 self.log_bytes_since_checkpoint = self.checkpoint_due_bytes() / 2;

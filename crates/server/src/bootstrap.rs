@@ -105,7 +105,8 @@ fn wal_options(nonce: u64) -> WalOptions {
 }
 
 fn log_options() -> RevLogOptions {
-    small("CETERA_TEST_LOG_SEGMENT_BYTES").map_or_else(RevLogOptions::default, |segment_bytes| RevLogOptions { segment_bytes })
+    small("CETERA_TEST_LOG_SEGMENT_BYTES")
+        .map_or_else(RevLogOptions::default, |segment_bytes| RevLogOptions { segment_bytes })
 }
 
 /// Publishes this member's name and client URLs through the log, and the cluster's version if none is decided (B-9,
@@ -114,34 +115,29 @@ fn log_options() -> RevLogOptions {
 /// # Errors
 /// The member did not get a leader, or was told to stop.
 pub fn publish(running: &Running, config: &Config) -> Result<(), String> {
-    let published = running.handle.published();
-    let me = published.members.iter().find(|member| member.id == running.member_id);
-    let same = me.is_some_and(|me| me.name == config.name && me.client_urls == config.advertise_client);
     let mut id = running.first_request_id;
-    if !same {
-        let attributes = membershippb::ClusterMemberAttrSetRequest {
-            member_id: running.member_id,
-            member_attributes: Some(membershippb::Attributes {
-                name: config.name.clone(),
-                client_urls: config.advertise_client.clone(),
-            }),
-        };
-        id = propose(running, id, pb::InternalRaftRequest {
-            cluster_member_attr_set: Some(attributes.into()),
-            ..Default::default()
-        })?;
-        log::info!(
-            "published local member to cluster through raft",
-            "local-member-id" = log::Hex(running.member_id),
-            "cluster-id" = log::Hex(running.cluster_id),
-        );
-    }
+    // Published at every start, as etcd does: once it is applied, so is everything an earlier life acknowledged.
+    let attributes = membershippb::ClusterMemberAttrSetRequest {
+        member_id: running.member_id,
+        member_attributes: Some(membershippb::Attributes {
+            name: config.name.clone(),
+            client_urls: config.advertise_client.clone(),
+        }),
+    };
+    let request = pb::InternalRaftRequest { cluster_member_attr_set: Some(attributes.into()), ..Default::default() };
+    id = propose(running, id, request)?;
+    log::info!(
+        "published local member to cluster through raft",
+        "local-member-id" = log::Hex(running.member_id),
+        "cluster-id" = log::Hex(running.cluster_id),
+    );
     if running.handle.published().cluster_version.is_empty() {
         let version = membershippb::ClusterVersionSetRequest { ver: config::STORAGE_VERSION.to_owned() };
-        propose(running, id, pb::InternalRaftRequest {
-            cluster_version_set: Some(version.into()),
-            ..Default::default()
-        })?;
+        propose(
+            running,
+            id,
+            pb::InternalRaftRequest { cluster_version_set: Some(version.into()), ..Default::default() },
+        )?;
         log::info!("set cluster version", "cluster-version" = config::STORAGE_VERSION);
     }
     Ok(())

@@ -266,8 +266,9 @@ impl Runner {
             let now = Instant::now();
             if now >= next_tick {
                 next_tick = now + self.tick;
-                events.push(Event::Tick { now_ms: clock::now_ms() });
             }
+            // Every batch begins with the time, so that no lease is measured from a moment before its grant arrived.
+            events.insert(0, Event::Tick { now_ms: clock::now_ms() });
             self.make_room(&mut events, &boxes);
             let stepped = self.node.step(&mut events).and_then(|effects| {
                 more = effects.more;
@@ -324,9 +325,11 @@ impl Runner {
         let mut refused = Vec::new();
         for event in events {
             if let Event::Propose(proposals) = event {
-                refused.extend(proposals.drain(..).map(|proposal| {
-                    (proposal.ticket, Mail::Reply(proposal.ticket, Reply::Refused(Refusal::NoSpace)))
-                }));
+                refused.extend(
+                    proposals.drain(..).map(|proposal| {
+                        (proposal.ticket, Mail::Reply(proposal.ticket, Reply::Refused(Refusal::NoSpace)))
+                    }),
+                );
             }
         }
         post(&self.handle, boxes, refused);

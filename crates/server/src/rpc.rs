@@ -116,6 +116,7 @@ struct Outbox {
     proposals: Vec<Proposal>,
     reads: Vec<Ticket>,
     renewals: Vec<Renewal>,
+    settling: Vec<Ticket>,
 }
 
 /// What a batch adds to the process's numbers.
@@ -162,11 +163,15 @@ enum Wait {
     Leases,
     /// Background work makes the response but for its header.
     Work,
+    /// A compaction that is to be answered when its space is given back (KV-18).
+    Compaction,
+    /// The same, applied: this is its answer.
+    Settled(Vec<Bytes>),
 }
 
 impl Wait {
     fn is_write(&self) -> bool {
-        matches!(self, Wait::Applied | Wait::OverQuota)
+        matches!(self, Wait::Applied | Wait::OverQuota | Wait::Compaction)
     }
 }
 
@@ -224,6 +229,9 @@ impl<N: NodeAccess> RpcServices<N> {
         }
         if !self.outbox.reads.is_empty() {
             self.node.send(Event::Read(std::mem::take(&mut self.outbox.reads)));
+        }
+        for ticket in self.outbox.settling.drain(..) {
+            self.node.send(Event::Settle(ticket));
         }
         if !self.outbox.renewals.is_empty() {
             self.node.send(Event::Renew(std::mem::take(&mut self.outbox.renewals)));
@@ -382,6 +390,11 @@ impl<N: NodeAccess> RpcServices<N> {
             (Wait::OverQuota, _) => Err(Error::NoSpace.into()),
             (_, Reply::Refused(refusal)) => Err(refusal.into()),
             (Wait::Applied, Reply::Applied(result)) => self.applied(call, result, out),
+            (Wait::Compaction, Reply::Applied(result)) => self.settle(call, result),
+            (Wait::Settled(slices), Reply::Settled) => {
+                respond(call, slices, out);
+                Ok(())
+            }
             (Wait::Range(request), Reply::Read) => self.serve_range(call, &request, out),
             (Wait::RangeStream(request), Reply::Read) => self.serve_range_stream(call, *request, out),
             (Wait::Txn(request), Reply::Read) => self.serve_txn(call, &request, out),

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use cetera_proto::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest};
-use cetera_state::{quota, validate};
+use cetera_state::{Applied, ApplyError, quota, validate};
 
 use super::propose::field;
-use super::{NodeAccess, RpcServices, decode};
+use super::{NodeAccess, RpcServices, State, Wait, decode};
 use crate::seam::{CallId, Status};
 
 impl<N: NodeAccess> RpcServices<N> {
@@ -26,9 +26,18 @@ impl<N: NodeAccess> RpcServices<N> {
         self.propose(call, field::DELETE_RANGE, &body)
     }
 
-    /// KV-18. Space is reclaimed in the background, also after a `physical` request.
+    /// KV-18. Space is reclaimed in the background; a `physical` request is answered when that is done.
     pub(super) fn compact(&mut self, call: CallId, body: Bytes) -> Result<(), Status> {
-        let _: CompactionRequest = decode(body.clone())?;
-        self.propose(call, field::COMPACTION, &body)
+        let request: CompactionRequest = decode(body.clone())?;
+        let wait = if request.physical { Wait::Compaction } else { Wait::Applied };
+        self.propose_for(call, field::COMPACTION, &body, wait)
+    }
+
+    /// The compaction is applied; its answer waits for the background.
+    pub(super) fn settle(&mut self, call: CallId, result: Result<Applied, ApplyError>) -> Result<(), Status> {
+        let slices = self.slices(result?);
+        self.outbox.settling.push(self.ticket(call));
+        self.calls.insert(call, State::Waits(Wait::Settled(slices)));
+        Ok(())
     }
 }

@@ -61,7 +61,7 @@ impl<N: NodeAccess> RpcServices<N> {
         self.propose_for(call, field, message, Wait::Applied)
     }
 
-    fn propose_for(&mut self, call: CallId, field: u32, message: &[u8], wait: Wait) -> Result<(), Status> {
+    pub(super) fn propose_for(&mut self, call: CallId, field: u32, message: &[u8], wait: Wait) -> Result<(), Status> {
         let id = self.settings.ids.next_id();
         let request = self.wrap(id, field, message);
         if request.len() > self.settings.max_request_bytes {
@@ -111,11 +111,15 @@ impl<N: NodeAccess> RpcServices<N> {
         result: Result<Applied, ApplyError>,
         out: &mut Vec<Outbound>,
     ) -> Result<(), Status> {
-        let applied = result?;
-        let revision = if applied.revision == 0 { self.published.view.revision() } else { applied.revision };
-        let header = self.headers.shared(revision);
-        let slices = if applied.body.is_empty() { vec![header] } else { vec![header, applied.body] };
+        let slices = self.slices(result?);
         respond(call, slices, out);
         Ok(())
+    }
+
+    /// The response of what was applied.
+    pub(super) fn slices(&mut self, applied: Applied) -> Vec<Bytes> {
+        let revision = if applied.revision == 0 { self.published.view.revision() } else { applied.revision };
+        let header = self.headers.shared(revision);
+        if applied.body.is_empty() { vec![header] } else { vec![header, applied.body] }
     }
 }

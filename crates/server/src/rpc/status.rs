@@ -230,8 +230,8 @@ pub fn unimplemented(method: &cetera_proto::services::Method) -> Status {
 }
 
 /// grpc-go's answer to a message that is not one.
-pub fn malformed(error: &prost::DecodeError) -> Status {
-    other(Code::Internal, format!("grpc: error unmarshalling request: {error}"))
+pub fn malformed(_: &prost::DecodeError) -> Status {
+    other(Code::Internal, "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data".to_owned())
 }
 
 #[cfg(test)]

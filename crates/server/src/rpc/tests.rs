@@ -54,19 +54,23 @@ impl TestNode {
     fn new() -> TestNode {
         let vfs: Arc<dyn Vfs> = Arc::new(MemoryVfs::new());
         let founder = StateMember { id: MEMBER, peer_urls: vec!["http://localhost:2380".into()], ..Default::default() };
-        let opened = recovery::open(&vfs, Path::new("/data"), Start {
-            founders: vec![founder],
-            member_id: MEMBER,
-            cluster_id: CLUSTER,
-            tick_ms: 100,
-            election_ms: 1_000,
-            pre_vote: true,
-            nonce: 1,
-            now_ms: 0,
-            checkpoint_log_bytes: None,
-            wal: Default::default(),
-            log: Default::default(),
-        })
+        let opened = recovery::open(
+            &vfs,
+            Path::new("/data"),
+            Start {
+                founders: vec![founder],
+                member_id: MEMBER,
+                cluster_id: CLUSTER,
+                tick_ms: 100,
+                election_ms: 1_000,
+                pre_vote: true,
+                nonce: 1,
+                now_ms: 0,
+                checkpoint_log_bytes: None,
+                wal: Default::default(),
+                log: Default::default(),
+            },
+        )
         .expect("an empty disk");
         let published = opened.node.published();
         TestNode(Rc::new(RefCell::new(Inner {
@@ -110,9 +114,7 @@ impl TestNode {
         self.0.borrow_mut().node.campaign();
         let request = InternalRaftRequest {
             header: Some(RequestHeader { id: 1, ..Default::default() }),
-            cluster_version_set: Some(
-                membershippb::ClusterVersionSetRequest { ver: "3.7.0".to_string() }.into(),
-            ),
+            cluster_version_set: Some(membershippb::ClusterVersionSetRequest { ver: "3.7.0".to_string() }.into()),
             ..Default::default()
         };
         while self.published().cluster_version.is_empty() {
@@ -482,8 +484,7 @@ fn range_streams_add_up_to_the_range() {
         let _: PutResponse = harness.ok(PUT, &put);
     }
     for (limit, revision) in [(0, 0), (57, 0), (100, 60), (5, 0)] {
-        let request =
-            RangeRequest { key: "0".into(), range_end: "\0".into(), limit, revision, ..Default::default() };
+        let request = RangeRequest { key: "0".into(), range_end: "\0".into(), limit, revision, ..Default::default() };
         let whole: RangeResponse = harness.ok(RANGE, &request);
         let call = harness.call("/etcdserverpb.KV/RangeStream", &request);
         assert_eq!(harness.front.answer(call).status, Some(ok()));

@@ -21,8 +21,7 @@ use crate::log;
 use crate::seam::{CallId, Framed, Inbound, Outbound, Status};
 
 /// What grpc-go ends a stream with when a message of it cannot be read.
-const MALFORMED: &str =
-    "grpc: failed to unmarshal the received message: proto: cannot parse invalid wire-format data";
+const MALFORMED: &str = "grpc: failed to unmarshal the received message: proto: cannot parse invalid wire-format data";
 
 /// The watch service of one front thread. Only watch streams' events get here.
 pub struct WatchService {
