@@ -1,0 +1,11 @@
+//! Runs against a whole server: the crash run, the side-by-side comparison, the store's gate.
+//!
+//! Starts servers as processes of their own, loads them over loopback and looks at what came back, at their processor
+//! time and memory, and at the files they leave. Never looks inside the server: everything here also runs against etcd.
+
+pub mod args;
+pub mod crash;
+pub mod files;
+pub mod load;
+pub mod process;
+pub mod rng;

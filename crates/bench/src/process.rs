@@ -1,0 +1,173 @@
+//! A server as a process: started, looked at, killed.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::rng::Rng;
+
+/// How to start a server on one data directory, again and again.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The program.
+    pub program: PathBuf,
+    /// Its data directory.
+    pub data_dir: PathBuf,
+    /// Where what it prints is appended.
+    pub log: PathBuf,
+    /// Flags besides those of a single member.
+    pub flags: Vec<String>,
+    /// Environment variables.
+    pub env: Vec<(String, String)>,
+    client_port: u16,
+    peer_port: u16,
+}
+
+impl Launch {
+    /// A single member with its data in `dir`/data, on ports that are free now.
+    ///
+    /// # Errors
+    /// `dir` cannot be made, or no port is free.
+    pub fn new(program: &Path, dir: &Path) -> io::Result<Launch> {
+        std::fs::create_dir_all(dir)?;
+        let mut rng = Rng::new(u64::from(std::process::id()) ^ since_boot());
+        Ok(Launch {
+            program: program.to_owned(),
+            data_dir: dir.join("data"),
+            log: dir.join("server.log"),
+            flags: Vec::new(),
+            env: Vec::new(),
+            client_port: free_port(&mut rng)?,
+            peer_port: free_port(&mut rng)?,
+        })
+    }
+
+    /// Where clients connect, `host:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.client_port)
+    }
+
+    /// Starts it. It may not serve yet.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn start(&self) -> io::Result<Server> {
+        let client = format!("http://127.0.0.1:{}", self.client_port);
+        let peer = format!("http://127.0.0.1:{}", self.peer_port);
+        let log: File = OpenOptions::new().create(true).append(true).open(&self.log)?;
+        let mut command = Command::new(&self.program);
+        command
+            .args(["--name", "m", "--log-level", "warn", "--data-dir"])
+            .arg(&self.data_dir)
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster", &format!("m={peer}")])
+            .args(&self.flags)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        // SAFETY: prctl with these arguments only sets a flag of the new process and is async-signal-safe.
+        unsafe {
+            // A server must not outlive a run that panicked or was killed.
+            command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            });
+        }
+        let started = Instant::now();
+        Ok(Server { child: command.spawn()?, started })
+    }
+
+    /// The last lines it printed.
+    pub fn last_lines(&self) -> String {
+        let text = std::fs::read(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+}
+
+/// A running server. Dropping it kills it.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    /// When it was started.
+    pub started: Instant,
+}
+
+impl Server {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// SIGKILL; returns once it is gone.
+    ///
+    /// # Errors
+    /// It had ended by itself, with this status.
+    pub fn kill(mut self) -> Result<(), ExitStatus> {
+        match self.ended() {
+            Some(status) => Err(status),
+            None => {
+                self.stop();
+                Ok(())
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        // Fails only if it has ended, which is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Processor time used so far, user and system.
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let ticks: u64 = fields.split_whitespace().skip(11).take(2).filter_map(|f| f.parse::<u64>().ok()).sum();
+        // SAFETY: sysconf only looks up a number.
+        let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1) as u64;
+        Duration::from_millis(ticks * 1000 / per_second)
+    }
+
+    /// Anonymous resident memory in bytes (`RssAnon`).
+    pub fn anonymous_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let kib = line.and_then(|rest| rest.split_whitespace().next()).and_then(|n| n.parse::<u64>().ok());
+        kib.unwrap_or(0) * 1024
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A free port below those the system deals out: while a server is down, no outgoing connection can take its port (one
+/// to the port itself would connect to itself).
+fn free_port(rng: &mut Rng) -> io::Result<u16> {
+    const FIRST: u64 = 20_000;
+    const PAST: u64 = 32_000;
+    const TRIES: usize = 200;
+    let tries = std::iter::repeat_with(|| rng.within(FIRST, PAST) as u16).take(TRIES);
+    let free = tries.into_iter().find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.ok_or_else(|| io::Error::new(io::ErrorKind::AddrInUse, "no free port"))
+}
+
+fn since_boot() -> u64 {
+    let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+    text.split_whitespace().next().and_then(|s| s.replace('.', "").parse().ok()).unwrap_or(0)
+}
