@@ -4,6 +4,8 @@
 //! One [`Reading`] serves views and write transactions alike: they differ in where payloads come from (flushed
 //! segments, or also what the writer holds back) and in what "now" means.
 
+use std::collections::VecDeque;
+
 use bytes::{BufMut, BytesMut};
 use cetera_storage::revlog::{Location, LogError, LogReader, Record, RevLog};
 
@@ -21,6 +23,8 @@ const KVS: u8 = (2 << 3) | 2;
 const MORE: u8 = 3 << 3;
 /// `RangeResponse.count`.
 const COUNT: u8 = 4 << 3;
+/// Pairs looked ahead.
+const LOOKAHEAD: usize = 16;
 /// Most bytes set aside ahead of an answer whose size is known from the index.
 const RESERVE_BYTES: u64 = 64 << 20;
 
@@ -37,10 +41,17 @@ pub struct RangeTotals {
 
 /// Where payloads come from.
 pub(crate) trait Payloads {
+    /// The record at `location` will be read soon.
+    fn prefetch(&self, _location: Location) {}
+
     fn read<R>(&self, location: Location, f: impl FnOnce(Record<'_>) -> R) -> Result<R, LogError>;
 }
 
 impl Payloads for LogReader {
+    fn prefetch(&self, location: Location) {
+        LogReader::prefetch(self, location);
+    }
+
     fn read<R>(&self, location: Location, f: impl FnOnce(Record<'_>) -> R) -> Result<R, LogError> {
         LogReader::read(self, location, f)
     }
@@ -165,7 +176,18 @@ impl<'a, S: Payloads> Reading<'a, S> {
         }
         let mut totals = RangeTotals::default();
         let mut live = self.span(start, end, at);
-        for (key, found) in &mut live {
+        // Neighbouring keys lie at random places of the log: the memory is asked for some pairs ahead of the copying.
+        let mut ahead = VecDeque::with_capacity(LOOKAHEAD);
+        loop {
+            while ahead.len() < LOOKAHEAD
+                && let Some((key, found)) = live.next()
+            {
+                if !query.keys_only {
+                    self.source.prefetch(found.location);
+                }
+                ahead.push_back((key, found));
+            }
+            let Some((key, found)) = ahead.pop_front() else { break };
             if totals.kvs == limit {
                 totals.more = true;
                 break;
@@ -177,7 +199,7 @@ impl<'a, S: Payloads> Reading<'a, S> {
             false => totals.kvs as i64,
             true if latest => self.index.totals(start, end).keys as i64,
             // The one the limit refused was taken off the iterator.
-            true => totals.kvs as i64 + 1 + live.count() as i64,
+            true => totals.kvs as i64 + 1 + (ahead.len() + live.count()) as i64,
         };
         Ok(totals)
     }

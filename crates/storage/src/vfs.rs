@@ -48,6 +48,8 @@ pub trait File: Send + Sync {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes all slices one after the other from `offset`, or fails (a prefix may have been written).
     fn write_at(&self, data: &[&[u8]], offset: u64) -> io::Result<()>;
+    /// A hint that the bytes `[offset, offset + len)` will be viewed soon. Never waits; may do nothing.
+    fn prefetch(&self, _offset: u64, _len: usize) {}
     /// Makes the contents written so far, and the length, durable.
     fn sync_data(&self) -> io::Result<()>;
     /// Cuts or extends (with zeros) the file.

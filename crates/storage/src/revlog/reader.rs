@@ -29,6 +29,14 @@ impl LogReader {
         }
     }
 
+    /// A hint that the record at `location` will be read soon.
+    #[inline]
+    pub fn prefetch(&self, location: Location) {
+        if let Some(segment) = self.table.get(location.segment) {
+            segment.prefetch(location);
+        }
+    }
+
     /// Passes the records with revision `from` or later in revision order, checked, until `f` breaks.
     pub fn scan(
         &self,

@@ -228,6 +228,10 @@ impl Segment {
         result.ok_or_else(|| self.damaged(u64::from(location.offset)))
     }
 
+    pub(crate) fn prefetch(&self, location: Location) {
+        self.file.prefetch(u64::from(location.offset), location.record_bytes() as usize);
+    }
+
     /// Passes the records from the one that starts at `from` up to `to` (an end of a record), each checked, until
     /// `f` breaks. Returns where the next record starts.
     pub(crate) fn walk(
