@@ -4,8 +4,11 @@
 //! time and memory, and at the files they leave. Never looks inside the server: everything here also runs against etcd.
 
 pub mod args;
+pub mod compare;
 pub mod crash;
 pub mod files;
 pub mod load;
+pub mod machine;
 pub mod process;
 pub mod rng;
+pub mod serving;
