@@ -30,12 +30,19 @@ struct Inner<T> {
     out: Vec<u8>,
     /// Bytes at the front of `out` that the socket has taken.
     sent: usize,
-    scanner: Scanner,
+    received: Scanner,
+    answered: Scanner,
 }
 
 /// Splits a connection in its two ends.
 pub(crate) fn buffered<T>(io: T) -> (Gathered<T>, Buffered<T>) {
-    let inner = Rc::new(RefCell::new(Inner { io, out: Vec::new(), sent: 0, scanner: Scanner::new() }));
+    let inner = Rc::new(RefCell::new(Inner {
+        io,
+        out: Vec::new(),
+        sent: 0,
+        received: Scanner::of_client(),
+        answered: Scanner::of_server(),
+    }));
     (Gathered(Rc::clone(&inner)), Buffered(inner))
 }
 
@@ -52,7 +59,12 @@ impl<T: AsyncWrite + Unpin> Gathered<T> {
 
     /// Pings that came since the last time.
     pub(crate) fn take_pings(&self) -> u32 {
-        self.0.borrow_mut().scanner.take()
+        self.0.borrow_mut().received.take()
+    }
+
+    /// Data and headers frames sent since the last time.
+    pub(crate) fn take_answered(&self) -> u32 {
+        self.0.borrow_mut().answered.take()
     }
 }
 
@@ -81,7 +93,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Buffered<T> {
         let inner = &mut *self.0.borrow_mut();
         let before = buf.filled().len();
         let read = Pin::new(&mut inner.io).poll_read(cx, buf);
-        inner.scanner.scan(&buf.filled()[before..]);
+        inner.received.scan(&buf.filled()[before..]);
         read
     }
 }
@@ -90,6 +102,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Buffered<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let mut inner = self.0.borrow_mut();
         ready!(inner.poll_room(cx))?;
+        inner.answered.scan(buf);
         inner.out.extend_from_slice(buf);
         Poll::Ready(Ok(buf.len()))
     }
@@ -102,7 +115,10 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Buffered<T> {
         let mut inner = self.0.borrow_mut();
         ready!(inner.poll_room(cx))?;
         let before = inner.out.len();
-        bufs.iter().for_each(|buf| inner.out.extend_from_slice(buf));
+        for buf in bufs {
+            inner.answered.scan(buf);
+            inner.out.extend_from_slice(buf);
+        }
         Poll::Ready(Ok(inner.out.len() - before))
     }
 

@@ -13,7 +13,7 @@ use h2::{Ping, RecvStream};
 use http::{Method as Verb, Request, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::Front;
+use super::{Front, deadline_passed};
 use super::buffered::{Gathered, buffered};
 use super::call::{Call, Sent, refuse};
 use super::message::{Assembler, code, is_grpc, timeout_ms};
@@ -88,6 +88,7 @@ pub(crate) async fn serve(io: impl AsyncRead + AsyncWrite + Unpin, front: Rc<Fro
     std::future::poll_fn(|cx| {
         let mut ended = turn(cx);
         let pinged = gathered.take_pings();
+        pings.sent(gathered.take_answered());
         if pinged > 0 && !pings.allows(pinged, &load, clock::now_ms()) {
             gathered.push(GOAWAY);
             ended = Poll::Ready(());
@@ -124,6 +125,7 @@ async fn keepalive(mut ping_pong: h2::PingPong, options: Http2Options) {
 struct Head {
     method: &'static Method,
     metadata: CallMetadata,
+    /// By our clock; 0 is past, `u64::MAX` never.
     deadline_ms: u64,
     encoding: Option<Box<str>>,
 }
@@ -142,6 +144,12 @@ fn accept(
     let method = head.method;
     let mut body = request.into_body();
     let mut assembler = Assembler::new(front.max_message_bytes, head.encoding);
+    if head.deadline_ms == 0 {
+        // It has passed already (G-11): nothing is begun.
+        front.counters.started(method);
+        front.counters.handled(method, code::DEADLINE_EXCEEDED);
+        return refuse(respond, StatusCode::OK, &deadline_passed());
+    }
     let call = Call::http2(method, respond, head.deadline_ms, load);
     // The common case: the whole request of a unary call came along with its headers.
     let mut first = None;
@@ -191,6 +199,7 @@ fn read_head(request: &Request<RecvStream>) -> Result<Head, (StatusCode, Status)
         match name.as_str() {
             "content-type" => content_type = value.as_bytes(),
             "grpc-timeout" => match timeout_ms(value.as_bytes()) {
+                Some(0) => deadline_ms = 0,
                 Some(ms) => deadline_ms = clock::now_ms().saturating_add(ms),
                 None => {
                     let text = format!("malformed grpc-timeout: {value:?}");

@@ -107,22 +107,28 @@ pub(crate) fn prefix(len: usize) -> [u8; PREFIX_BYTES] {
     [0, len[0], len[1], len[2], len[3]]
 }
 
-/// Milliseconds of a `grpc-timeout` value, rounded up; `None` if malformed.
+/// A call that has less time than this has none: no answer would reach its client. In nanoseconds.
+const TIMEOUT_NS_MIN: u64 = 50_000;
+
+/// Milliseconds of a `grpc-timeout` value, rounded up, or 0 if there is no time to do anything; `None` if malformed.
 pub(crate) fn timeout_ms(value: &[u8]) -> Option<u64> {
     let (unit, digits) = value.split_last()?;
     if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
     let amount = digits.iter().fold(0u64, |amount, digit| amount * 10 + u64::from(digit - b'0'));
-    Some(match unit {
-        b'H' => amount * 3_600_000,
-        b'M' => amount * 60_000,
-        b'S' => amount * 1_000,
-        b'm' => amount,
-        b'u' => amount.div_ceil(1_000),
-        b'n' => amount.div_ceil(1_000_000),
+    let ns = match unit {
+        b'H' => 3_600_000_000_000,
+        b'M' => 60_000_000_000,
+        b'S' => 1_000_000_000,
+        b'm' => 1_000_000,
+        b'u' => 1_000,
+        b'n' => 1,
         _ => return None,
-    })
+    };
+    // Eight digits of hours are more nanoseconds than fit: they are as good as no deadline.
+    let ns = amount.saturating_mul(ns);
+    Some(if ns < TIMEOUT_NS_MIN { 0 } else { ns.div_ceil(1_000_000) })
 }
 
 /// Whether a content type is gRPC's.
@@ -206,8 +212,9 @@ mod tests {
     #[test]
     fn header_values() {
         assert_eq!(timeout_ms(b"5S"), Some(5_000));
-        assert_eq!(timeout_ms(b"1u"), Some(1));
-        assert_eq!(timeout_ms(b"99999999H"), Some(359_999_996_400_000));
+        assert_eq!(timeout_ms(b"100u"), Some(1));
+        assert_eq!((timeout_ms(b"49u"), timeout_ms(b"1n"), timeout_ms(b"0S")), (Some(0), Some(0), Some(0)));
+        assert_eq!(timeout_ms(b"99999999H"), Some(u64::MAX.div_ceil(1_000_000)));
         for malformed in [&b""[..], b"S", b"5", b"5s", b"123456789S", b"-1S"] {
             assert_eq!(timeout_ms(malformed), None);
         }

@@ -16,26 +16,38 @@ const IDLE_MIN_TIME: Duration = Duration::from_secs(2 * 60 * 60);
 const HEADER_BYTES: usize = 9;
 /// What an HTTP/2 connection begins with, before its first frame.
 const PREFACE_BYTES: usize = 24;
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
 const PING: u8 = 6;
 const ACK: u8 = 1;
 
 /// GOAWAY with ENHANCE_YOUR_CALM and grpc-go's words; clients lengthen their interval by them.
 pub(crate) const GOAWAY: &[u8] = b"\x00\x00\x16\x07\x00\x00\x00\x00\x00\x7f\xff\xff\xff\x00\x00\x00\x0btoo_many_pings";
 
-/// Counts pings in the bytes of a connection.
+/// Counts frames of interest in one direction of a connection's bytes.
 #[derive(Debug)]
 pub(crate) struct Scanner {
+    counts: fn(kind: u8, flags: u8) -> bool,
     /// Bytes until the next frame header.
     skip: usize,
     header: [u8; HEADER_BYTES],
     /// Bytes of `header` that have come.
     filled: usize,
-    pings: u32,
+    found: u32,
 }
 
 impl Scanner {
-    pub(crate) fn new() -> Self {
-        Scanner { skip: PREFACE_BYTES, header: [0; HEADER_BYTES], filled: 0, pings: 0 }
+    /// Finds the pings of a client.
+    pub(crate) fn of_client() -> Self {
+        let counts = |kind, flags| kind == PING && flags & ACK == 0;
+        Scanner { counts, skip: PREFACE_BYTES, header: [0; HEADER_BYTES], filled: 0, found: 0 }
+    }
+
+    /// Finds the frames of a server that clear the client's strikes: each may be answered by a ping that measures the
+    /// connection.
+    pub(crate) fn of_server() -> Self {
+        let counts = |kind, _| kind == DATA || kind == HEADERS;
+        Scanner { counts, skip: 0, header: [0; HEADER_BYTES], filled: 0, found: 0 }
     }
 
     /// Takes the next bytes of the connection.
@@ -57,13 +69,13 @@ impl Scanner {
             self.filled = 0;
             let [a, b, c, kind, flags, ..] = self.header;
             self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-            self.pings += u32::from(kind == PING && flags & ACK == 0);
+            self.found += u32::from((self.counts)(kind, flags));
         }
     }
 
-    /// Pings since the last time.
+    /// Frames found since the last time.
     pub(crate) fn take(&mut self) -> u32 {
-        std::mem::take(&mut self.pings)
+        std::mem::take(&mut self.found)
     }
 }
 
@@ -82,11 +94,19 @@ pub(crate) struct Guard {
     min_time: Duration,
     last_ms: Option<u64>,
     strikes: u32,
+    /// Frames sent that no ping has answered. A client that measures the connection pings once for a frame it reads,
+    /// which may be long after the frame was written.
+    credit: u32,
 }
 
 impl Guard {
     pub(crate) fn new(min_time: Duration) -> Self {
-        Guard { min_time, last_ms: None, strikes: 0 }
+        Guard { min_time, last_ms: None, strikes: 0, credit: 0 }
+    }
+
+    /// Data and headers frames were sent.
+    pub(crate) fn sent(&mut self, frames: u32) {
+        self.credit = self.credit.saturating_add(frames);
     }
 
     /// Whether the client may go on after these pings.
@@ -95,7 +115,9 @@ impl Guard {
             self.strikes = 0;
             self.last_ms = None;
         }
-        for _ in 0..pings {
+        let paid = pings.min(self.credit);
+        self.credit -= paid;
+        for _ in paid..pings {
             let min_time = if load.calls.get() == 0 { IDLE_MIN_TIME } else { self.min_time };
             if self.last_ms.is_some_and(|last| now_ms - last < min_time.as_millis() as u64) {
                 self.strikes += 1;
@@ -123,7 +145,7 @@ mod tests {
             stream.extend(frame(kind, flags, len));
         }
         for size in [1, 2, 7, 9, 10, 300, stream.len()] {
-            let mut scanner = Scanner::new();
+            let mut scanner = Scanner::of_client();
             stream.chunks(size).for_each(|piece| scanner.scan(piece));
             assert_eq!((scanner.take(), scanner.take()), (2, 0), "pieces of {size}");
         }
@@ -139,6 +161,9 @@ mod tests {
         load.sent.set(true);
         assert!(guard.allows(3, &load, 46_001), "cleared, and two again");
         assert!(!guard.allows(1, &load, 46_002), "the third");
+        let mut guard = Guard::new(Duration::from_secs(5));
+        guard.sent(4);
+        assert!(guard.allows(6, &load, 0) && !guard.allows(2, &load, 1), "four are paid for, one is free, two strikes");
         let mut guard = Guard::new(Duration::from_secs(5));
         load.calls.set(0);
         assert!(guard.allows(1, &load, 0) && guard.allows(1, &load, 60_000) && guard.allows(1, &load, 120_000));
