@@ -107,7 +107,7 @@ impl Node {
         hard_state: raftpb::HardState,
         now_ms: u64,
     ) -> Result<Self, Fatal> {
-        let published = Arc::new(picture(&config, &group, &mut state)?);
+        let published = Arc::new(picture(&config, &group, &mut state, Mode::Running)?);
         let reads = Reads::new(config.member_id, config.nonce);
         let seen = (group.role(), group.term(), group.leader());
         Ok(Self {
@@ -199,6 +199,7 @@ impl Node {
             Event::Persisted(number) => self.group.persisted(number),
             Event::LogFailed => {
                 self.mode = Mode::Failed;
+                self.dirty = true;
                 refuse_all(self.waiters.drain(), Refusal::Timeout, effects);
             }
             Event::Job(done) => self.job_done(done, effects),
@@ -557,7 +558,7 @@ impl Node {
             return Ok(());
         }
         self.dirty = false;
-        self.published = Arc::new(picture(&self.config, &self.group, &mut self.state)?);
+        self.published = Arc::new(picture(&self.config, &self.group, &mut self.state, self.mode)?);
         effects.publish = Some(self.published.clone());
         if !self.events.is_empty() {
             let events = std::mem::take(&mut self.events);
@@ -574,7 +575,7 @@ const INDEX_BYTES_PER_KEY: u64 = 64;
 /// What an entry costs in the log besides its data.
 const ENTRY_LOG_OVERHEAD_BYTES: u64 = 32;
 
-fn picture(config: &NodeConfig, group: &Group, state: &mut State) -> Result<Published, Fatal> {
+fn picture(config: &NodeConfig, group: &Group, state: &mut State, mode: Mode) -> Result<Published, Fatal> {
     let view = state.view().map_err(fatal)?;
     Ok(Published {
         applied_index: state.applied_index(),
@@ -587,6 +588,10 @@ fn picture(config: &NodeConfig, group: &Group, state: &mut State) -> Result<Publ
         members: state.members(),
         alarms: state.alarms(),
         cluster_version: state.cluster_version().map_or_else(|| "".into(), |version| version.to_string().into()),
+        downgrade_target: Some(state.versions().downgrade())
+            .filter(|downgrade| downgrade.enabled)
+            .map(|downgrade| downgrade.target_version.as_str().into()),
+        log_failed: mode == Mode::Failed,
         logical_bytes: state.store().log().live_bytes(),
         live_bytes: view.totals(b"\0", b"\0").bytes,
         view,

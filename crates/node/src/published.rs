@@ -32,6 +32,10 @@ pub struct Published {
     pub alarms: Arc<Vec<AlarmMember>>,
     /// Decided cluster version such as `3.7.0`; empty until decided (V-1).
     pub cluster_version: Arc<str>,
+    /// Where a downgrade under way goes (M-8).
+    pub downgrade_target: Option<Arc<str>>,
+    /// The write-ahead log failed: nothing is acknowledged until this member is started anew. Reads go on.
+    pub log_failed: bool,
     /// Logical bytes of live data and retained history, which the quota counts.
     pub logical_bytes: u64,
     /// Bytes of live data alone.

@@ -230,7 +230,7 @@ impl Front {
             }
             let code = if late { code::DEADLINE_EXCEEDED } else { code::CANCELED };
             if late {
-                call.abort(Status { code, message: "context deadline exceeded".to_string() });
+                call.abort(deadline_passed());
             }
             self.counters.handled(call.method, code);
             inner.push(Inbound::Cancel { call: id });
@@ -354,6 +354,11 @@ impl Inner {
             }
         }
     }
+}
+
+/// What a call is answered whose deadline has passed (G-11).
+fn deadline_passed() -> Status {
+    Status { code: code::DEADLINE_EXCEEDED, message: "context deadline exceeded".to_string() }
 }
 
 /// A connection's place among those to be woken.

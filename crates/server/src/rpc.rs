@@ -6,6 +6,7 @@
 
 mod auth;
 mod cluster;
+mod downgrade;
 pub(crate) mod header;
 mod health;
 mod kv;
@@ -27,6 +28,7 @@ use cetera_node::event::{Event, Proposal, Renewal, Reply, Ticket};
 use cetera_node::published::Published;
 use cetera_proto::services::{Kind, Method, MethodId};
 
+use self::downgrade::Downgrade;
 use self::header::Headers;
 use self::lease::KeepAlive;
 pub(crate) use self::maintenance::{db_bytes, db_bytes_in_use};
@@ -157,6 +159,10 @@ enum Wait {
     Txn(Box<cetera_proto::etcdserverpb::TxnRequest>),
     /// A list of members that wants confirmation.
     MemberList,
+    /// A downgrade that wants confirmation.
+    Downgrade(Downgrade),
+    /// The word of a downgrade, on its way into the log.
+    DowngradeSet,
     /// Time left of this lease.
     TimeToLive(i64),
     /// All leases.
@@ -171,7 +177,7 @@ enum Wait {
 
 impl Wait {
     fn is_write(&self) -> bool {
-        matches!(self, Wait::Applied | Wait::OverQuota | Wait::Compaction)
+        matches!(self, Wait::Applied | Wait::OverQuota | Wait::Compaction | Wait::DowngradeSet)
     }
 }
 
@@ -324,6 +330,8 @@ impl<N: NodeAccess> RpcServices<N> {
             MethodId::MemberList => self.member_list(call, body, out),
             MethodId::Alarm => self.alarm(call, body),
             MethodId::Status => self.status(call, out),
+            MethodId::MoveLeader => self.move_leader(call, body, out),
+            MethodId::Downgrade => self.downgrade(call, body),
             MethodId::Defragment => self.defragment(call, out),
             MethodId::Hash => self.hash(call),
             MethodId::HashKv => self.hash_kv(call, body),
@@ -399,6 +407,8 @@ impl<N: NodeAccess> RpcServices<N> {
             (Wait::RangeStream(request), Reply::Read) => self.serve_range_stream(call, *request, out),
             (Wait::Txn(request), Reply::Read) => self.serve_txn(call, &request, out),
             (Wait::MemberList, Reply::Read) => self.serve_member_list(call, out),
+            (Wait::Downgrade(asked), Reply::Read) => self.serve_downgrade(call, asked, out),
+            (Wait::DowngradeSet, Reply::Applied(result)) => self.downgrade_set(call, result, out),
             (Wait::TimeToLive(lease), Reply::TimeToLive { ttl, granted, keys }) => {
                 self.serve_time_to_live(call, lease, (ttl, granted, keys), out)
             }

@@ -13,11 +13,11 @@ use h2::{Ping, RecvStream};
 use http::{Method as Verb, Request, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Front, deadline_passed};
 use super::buffered::{Gathered, buffered};
 use super::call::{Call, Sent, refuse};
 use super::message::{Assembler, code, is_grpc, timeout_ms};
 use super::pings::{GOAWAY, Guard, Load};
+use super::{Front, deadline_passed};
 use crate::clock;
 use crate::seam::{CallId, CallMetadata, Status};
 

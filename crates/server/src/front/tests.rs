@@ -256,6 +256,8 @@ fn unary_calls_answers_and_refusals() {
                 "3",
                 "invalid gRPC request content-type \"application/json\"",
             ),
+            // Too late before it began: a service would have echoed.
+            (PUT, &[("grpc-timeout", "1n")], framed(b"x"), 200, "4", "context deadline exceeded"),
             (PUT, &[("grpc-timeout", "5x")], framed(b"x"), 400, "13", "malformed grpc-timeout: \"5x\""),
             (
                 PUT,

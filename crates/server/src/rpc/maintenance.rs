@@ -3,12 +3,14 @@
 use bytes::Bytes;
 use cetera_node::published::Published;
 use cetera_proto::etcdserverpb::{
-    AlarmRequest, AlarmType, DowngradeInfo, HashKvRequest, HashKvResponse, HashResponse, StatusResponse,
+    AlarmRequest, AlarmType, DowngradeInfo, HashKvRequest, HashKvResponse, HashResponse, MoveLeaderRequest,
+    StatusResponse,
 };
+use cetera_proto::services::MethodId;
 use prost::Message as _;
 
 use super::propose::field;
-use super::status::Error;
+use super::status::{Error, unimplemented};
 use super::{NodeAccess, RpcServices, State, Wait, decode, respond};
 use crate::config::{STORAGE_VERSION, VERSION};
 use crate::seam::{CallId, Outbound, Status};
@@ -60,7 +62,10 @@ impl<N: NodeAccess> RpcServices<N> {
             is_learner: published.is_learner,
             storage_version: STORAGE_VERSION.to_string(),
             db_size_quota: self.settings.quota_bytes.map_or(0, |bytes| bytes as i64),
-            downgrade_info: Some(DowngradeInfo::default()),
+            downgrade_info: Some(DowngradeInfo {
+                enabled: published.downgrade_target.is_some(),
+                target_version: published.downgrade_target.as_deref().unwrap_or_default().to_string(),
+            }),
         };
         self.respond_message(call, &body, out);
         Ok(())
@@ -70,6 +75,24 @@ impl<N: NodeAccess> RpcServices<N> {
     pub(super) fn defragment(&mut self, call: CallId, out: &mut Vec<Outbound>) -> Result<(), Status> {
         respond(call, Vec::new(), out);
         Ok(())
+    }
+
+    /// M-7: a leader that is told to lead goes on; no header. Another voter cannot be there yet.
+    pub(super) fn move_leader(&mut self, call: CallId, body: Bytes, out: &mut Vec<Outbound>) -> Result<(), Status> {
+        let request: MoveLeaderRequest = decode(body)?;
+        let published = &self.published;
+        if published.leader != published.member_id {
+            return Err(Error::NotLeader.into());
+        }
+        let target = published.members.iter().find(|member| member.id == request.target_id && !member.is_learner);
+        match target {
+            None => Err(Error::BadLeaderTransferee.into()),
+            Some(target) if target.id == published.leader => {
+                respond(call, Vec::new(), out);
+                Ok(())
+            }
+            Some(_) => Err(unimplemented(MethodId::MoveLeader.method())),
+        }
     }
 
     /// M-4: for comparing members in tests.

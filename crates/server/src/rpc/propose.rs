@@ -24,6 +24,7 @@ pub(super) mod field {
     pub(in crate::rpc) const LEASE_REVOKE: u32 = 9;
     pub(in crate::rpc) const ALARM: u32 = 10;
     pub(in crate::rpc) const HEADER: u32 = 100;
+    pub(in crate::rpc) const DOWNGRADE_INFO_SET: u32 = 1302;
 }
 
 /// Gives out request ids (ID-5) to all front threads: the member's two bytes, the fronts' bit, then a number that starts
