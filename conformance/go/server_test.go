@@ -69,7 +69,12 @@ func (s *server) start() {
 		"--initial-cluster", "one=http://" + s.peer,
 	}, s.extra...)
 	s.cmd = exec.Command(binary, args...)
-	s.cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
+	s.cmd.Env = []string{
+		"PATH=" + os.Getenv("PATH"),
+		// Small files, so that a start writes little and files roll in a short run; etcd knows nothing of them.
+		"CETERA_TEST_WAL_SEGMENT_BYTES=1048576",
+		"CETERA_TEST_LOG_SEGMENT_BYTES=1048576",
+	}
 	output, err := s.cmd.StderrPipe()
 	if err != nil {
 		s.t.Fatal(err)
