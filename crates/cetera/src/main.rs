@@ -3,6 +3,10 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+/// A server's small buffers are made on one thread and dropped on another all the time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let mut args: Vec<OsString> = std::env::args_os().collect();
     let called = if args.is_empty() { OsString::new() } else { args.remove(0) };

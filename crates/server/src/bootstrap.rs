@@ -57,7 +57,7 @@ pub fn start(config: &Config) -> Result<Running, String> {
             cluster_id,
             tick_ms: config.heartbeat_ms,
             election_ms: config.election_ms,
-            pre_vote: true,
+            pre_vote: config.pre_vote,
             nonce,
             now_ms: clock::now_ms(),
             checkpoint_log_bytes: small("CETERA_TEST_CHECKPOINT_BYTES"),

@@ -67,6 +67,8 @@ pub struct Config {
     pub heartbeat_ms: u64,
     /// `--election-timeout` in milliseconds.
     pub election_ms: u64,
+    /// `--pre-vote`.
+    pub pre_vote: bool,
     /// `--snapshot-count`: applied entries between checkpoints.
     pub snapshot_count: u64,
     /// `--snapshot-catchup-entries`.
@@ -139,6 +141,7 @@ impl Config {
             keepalive_timeout: values.duration("grpc-keepalive-timeout"),
             heartbeat_ms: number(&values, "heartbeat-interval")?,
             election_ms: number(&values, "election-timeout")?,
+            pre_vote: values.bool("pre-vote"),
             snapshot_count: number(&values, "snapshot-count")?,
             snapshot_catchup_entries: number(&values, "snapshot-catchup-entries")?,
             progress_notify_interval: values.duration("watch-progress-notify-interval"),

@@ -12,6 +12,7 @@ mod http;
 pub mod log;
 pub mod metrics;
 pub mod node_thread;
+pub mod open_files;
 pub mod program;
 pub mod rpc;
 pub mod seam;

@@ -1,6 +1,7 @@
 //! Numbers about this process in Prometheus text (contract 3.4): written without locks where work is done, put together
 //! when somebody asks.
 
+pub(crate) mod clients;
 pub(crate) mod front;
 mod histogram;
 pub(crate) mod process;
@@ -36,6 +37,7 @@ pub struct Metrics {
     put_bytes: AtomicU64,
     health_success: AtomicU64,
     health_failures: AtomicU64,
+    clients: clients::ClientRequests,
     wal_fsync: Histogram,
     backend_commit: Histogram,
 }
@@ -55,6 +57,7 @@ impl Metrics {
             put_bytes: AtomicU64::new(0),
             health_success: AtomicU64::new(0),
             health_failures: AtomicU64::new(0),
+            clients: clients::ClientRequests::new(),
             wal_fsync: Histogram::new(),
             backend_commit: Histogram::new(),
         }
@@ -165,6 +168,7 @@ pub fn render(published: &Published, quota_bytes: Option<u64>) -> String {
     ] {
         histogram.render(out, name, help);
     }
+    metrics.clients.render(out);
     front::render(out);
     process::render(out);
     std::mem::take(out)

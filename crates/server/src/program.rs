@@ -16,6 +16,7 @@ use crate::front::thread::{Bound, FrontOptions, Fronts, Tenants};
 use crate::http::Endpoints;
 use crate::log;
 use crate::node_thread::MailBox;
+use crate::open_files;
 use crate::rpc::{RequestIds, RpcServices, Settings, watch::WatchService};
 
 /// Request messages may be this much longer than `--max-request-bytes` (G-2).
@@ -97,6 +98,7 @@ fn serve(config: Config) -> Result<(), String> {
     let (end, ended) = mpsc::channel();
     watch_signals(end)?;
     log_start(&config);
+    open_files::raise()?;
     let listeners = bind(&config)?;
     let running = bootstrap::start(&config)?;
     // Until the member is ready, connections wait in the listeners' backlogs.

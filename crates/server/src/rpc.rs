@@ -37,6 +37,7 @@ use self::range_stream::RangeStream;
 use self::status::{Error, malformed, ok, unimplemented};
 use self::watch::WatchService;
 use crate::metrics::METRICS;
+use crate::metrics::clients::ClientCounts;
 use crate::node_thread::{NodeHandle, Work};
 use crate::seam::{CallId, CallMetadata, Inbound, Mail, Outbound, Services, Status};
 
@@ -106,6 +107,7 @@ pub struct RpcServices<N> {
     next_leader_poll_ms: u64,
     outbox: Outbox,
     counts: Counts,
+    clients: ClientCounts,
     /// Answers are written here and split off.
     arena: BytesMut,
     /// Proposals are written here and split off: apart from answers, because they live longer.
@@ -201,6 +203,7 @@ impl<N: NodeAccess> RpcServices<N> {
             next_leader_poll_ms: 0,
             outbox: Outbox::default(),
             counts: Counts::default(),
+            clients: ClientCounts::default(),
             arena: BytesMut::with_capacity(ARENA_BYTES),
             proposals_arena: BytesMut::with_capacity(ARENA_BYTES),
         }
@@ -249,21 +252,18 @@ impl<N: NodeAccess> RpcServices<N> {
     }
 
     /// What every call must pass before its request is looked at (G-6, G-7, G-9, G-10). `Err` ends it.
-    fn admit(&self, method: &Method, metadata: &CallMetadata) -> Result<(), Error> {
-        if method.service.starts_with("grpc.") {
-            return Ok(());
+    fn admit(&mut self, method: &Method, metadata: &CallMetadata) -> Result<(), Error> {
+        if !method.service.starts_with("grpc.") {
+            if self.published.cluster_version.is_empty() {
+                return Err(Error::NotCapable);
+            }
+            let learners_too = matches!(method.id, MethodId::Range | MethodId::Status | MethodId::Snapshot);
+            if self.published.is_learner && !learners_too {
+                return Err(Error::NotSupportedForLearner);
+            }
         }
-        if self.published.cluster_version.is_empty() {
-            return Err(Error::NotCapable);
-        }
-        if self.published.is_learner && !matches!(method.id, MethodId::Range | MethodId::Status | MethodId::Snapshot) {
-            return Err(Error::NotSupportedForLearner);
-        }
-        if let Some(version) = &metadata.client_api_version
-            && std::str::from_utf8(version).is_err()
-        {
-            return Err(Error::InvalidClientApiVersion);
-        }
+        let counted = self.clients.count(metadata.client_api_version.as_ref(), method.kind == Kind::Unary);
+        counted.map_err(|_| Error::InvalidClientApiVersion)?;
         if requires_leader(metadata) && self.published.leader == 0 {
             return Err(Error::NoLeader);
         }

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::net::sockopt;
 use tokio::net::TcpStream;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Interval, MissedTickBehavior};
@@ -27,6 +28,8 @@ use crate::seam::{Inbound, Mail, Outbound, Services};
 
 /// Time between ticks of the services and checks of deadlines.
 const TICK: Duration = Duration::from_millis(100);
+/// Idle time before a connection is probed, and between probes (etcd's `NewKeepAliveListener`).
+const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 /// Pause after a failed accept (out of file descriptors, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -246,10 +249,11 @@ struct Connections {
 
 impl Connections {
     fn serve(&self, stream: std::net::TcpStream, serving: Serving) {
+        // Without them it is served too; a client that left already is noticed where it is read.
+        let _ = prepare(&stream);
         let Ok(stream) = TcpStream::from_std(stream) else { return };
         let own = self.clone();
         spawn_local(async move {
-            let _ = stream.set_nodelay(true);
             let Ok(Ok((protocol, io))) = tokio::time::timeout(HEADER_READ_TIMEOUT, peek(stream)).await else { return };
             match (protocol, serving) {
                 (Protocol::Http2, Serving::All | Serving::Grpc) => http2::serve(io, own.front, own.http2).await,
@@ -261,6 +265,14 @@ impl Connections {
             }
         });
     }
+}
+
+/// Small answers leave at once; a client that vanished without a word is noticed.
+fn prepare(stream: &std::net::TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, TCP_KEEPALIVE)?;
+    Ok(sockopt::set_tcp_keepintvl(stream, TCP_KEEPALIVE)?)
 }
 
 /// Accepts for all threads and deals connections out in turn.

@@ -574,6 +574,15 @@ fn calls_wait_for_a_version_and_streams_need_a_leader() {
     let call = harness.front.open(RANGE, odd);
     harness.front.turn(&mut Vec::new());
     assert_eq!(harness.front.answer(call).status, Some(Error::InvalidClientApiVersion.into()));
+    // Versions are counted (G-7).
+    for (path, kind) in [(RANGE, "unary"), (KEEP_ALIVE, "stream")] {
+        let tells = CallMetadata { client_api_version: Some("of-this-test".into()), ..Default::default() };
+        harness.front.open(path, tells);
+        harness.front.turn(&mut Vec::new());
+        let line =
+            format!("etcd_server_client_requests_total{{client_api_version=\"of-this-test\",type=\"{kind}\"}} 1\n");
+        assert!(crate::metrics::render(&harness.node.published(), None).contains(&line));
+    }
 }
 
 #[test]
