@@ -7,6 +7,7 @@ pub mod args;
 pub mod compare;
 pub mod crash;
 pub mod files;
+pub mod gate;
 pub mod load;
 pub mod machine;
 pub mod process;

@@ -42,8 +42,7 @@ pub async fn run(bench: &Bench, warm_up: Duration) -> Result<Figures, String> {
     load.measure();
     sleep(CONTROL).await;
     let mut figures = Figures::default();
-    let control = load.meter().clone();
-    load.measure();
+    let control = load.measured();
     let begun = Instant::now();
     let mut body = Vec::new();
     wire::number(&mut body, 1, FILLED_REVISION);

@@ -42,7 +42,7 @@ fn cpu_target(cell: &Cell) -> Option<Target> {
 pub fn table(records: &[Record], peer: &str, runs: usize, long_runs: usize, window: Duration) -> String {
     let mut text = format!(
         "Peer: {peer}. Date: {}. Command: `cargo xtask bench --peer PATH --runs {runs} --long-runs {long_runs}`.\n\n{}\n\n\
-         Medians of {runs} runs of {} s each ({long_runs} runs of the last five rows), ours and the peer's in turn, each \
+         Medians of {runs} runs of {} s each ({long_runs} of the rows with 1 M keys or revisions), ours and the peer's in turn, each \
          on a fresh data directory.\n",
         machine::today(),
         machine::describe(),
@@ -55,10 +55,7 @@ pub fn table(records: &[Record], peer: &str, runs: usize, long_runs: usize, wind
 }
 
 fn operations(text: &mut String, records: &[Record]) {
-    text.push_str(
-        "\n| operation | ours: ops/s (p50 / p99 ms) | peer: ops/s (p50 / p99 ms) | ours: CPU us/op | peer: CPU us/op ",
-    );
-    text.push_str("| CPU ratio | target | |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n");
+    let mut rows = String::new();
     for cell in CELLS.iter().filter(|cell| !cell.is_long()) {
         let rate = |side| {
             let get = |figure| median(records, cell.name, side, figure);
@@ -71,8 +68,16 @@ fn operations(text: &mut String, records: &[Record]) {
         let ratio = our_cpu / peer_cpu;
         let target = cpu_target(cell).map_or(" | ".to_owned(), |target| target.shown(ratio));
         let (our_cpu, peer_cpu) = (digits(our_cpu), digits(peer_cpu));
-        let _ = writeln!(text, "| {} | {ours} | {peer} | {our_cpu} | {peer_cpu} | {ratio:.3} | {target} |", cell.label);
+        let _ = writeln!(rows, "| {} | {ours} | {peer} | {our_cpu} | {peer_cpu} | {ratio:.3} | {target} |", cell.label);
     }
+    if rows.is_empty() {
+        return;
+    }
+    text.push_str(
+        "\n| operation | ours: ops/s (p50 / p99 ms) | peer: ops/s (p50 / p99 ms) | ours: CPU us/op | peer: CPU us/op ",
+    );
+    text.push_str("| CPU ratio | target | |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n");
+    text.push_str(&rows);
 }
 
 /// Rows that are one number each: label, cell, figure, target.
@@ -85,14 +90,19 @@ const OTHERS: [(&str, &str, &str, Option<Target>); 5] = [
 ];
 
 fn others(text: &mut String, records: &[Record]) {
-    text.push_str("\n| what | ours | peer | ratio | target | |\n| --- | --- | --- | --- | --- | --- |\n");
+    let mut rows = String::new();
     for (label, cell, figure, target) in OTHERS {
         let (ours, peer) = (median(records, cell, Side::Ours, figure), median(records, cell, Side::Peer, figure));
         let (Some(ours), Some(peer)) = (ours, peer) else { continue };
         let ratio = ours / peer;
         let target = target.map_or(" | ".to_owned(), |target| target.shown(ratio));
-        let _ = writeln!(text, "| {label} | {} | {} | {} | {target} |", grouped(ours), grouped(peer), digits(ratio));
+        let _ = writeln!(rows, "| {label} | {} | {} | {} | {target} |", grouped(ours), grouped(peer), digits(ratio));
     }
+    if rows.is_empty() {
+        return;
+    }
+    text.push_str("\n| what | ours | peer | ratio | target | |\n| --- | --- | --- | --- | --- | --- |\n");
+    text.push_str(&rows);
     if let Some(puts) = median(records, "memory", Side::Ours, "puts_before_kill") {
         let _ = writeln!(
             text,

@@ -58,6 +58,15 @@ impl Load {
         self.shared.meter.borrow_mut().stop();
     }
 
+    /// Ends measuring, returns what was measured, and begins to measure anew.
+    pub fn measured(&self) -> Meter {
+        let mut meter = self.shared.meter.borrow_mut();
+        meter.stop();
+        let measured = meter.clone();
+        meter.start();
+        measured
+    }
+
     /// What was measured so far.
     pub fn meter(&self) -> std::cell::Ref<'_, Meter> {
         self.shared.meter.borrow()
