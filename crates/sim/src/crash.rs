@@ -65,9 +65,6 @@ pub fn run(plan: Plan) -> Result<Tally, String> {
     let mut next_id = 1;
     let mut now_ms = 0;
     for life in 0..plan.lives {
-        if plan.plant == Plant::NoSync {
-            disk.ignore_syncs();
-        }
         let ops = 40 + rng.within(0, 1_500) as u64;
         disk.crash_after(disk.ops() + ops);
         let mut member = open(&disk, now_ms, &mut rng, plan.plant, &known.logged);

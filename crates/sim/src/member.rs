@@ -26,7 +26,7 @@ pub enum Plant {
     None,
     /// The log is reported durable when it was only written.
     AckBeforeSync,
-    /// The log is never synced.
+    /// The write-ahead log is never synced; everything else is.
     NoSync,
 }
 
