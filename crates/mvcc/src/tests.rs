@@ -5,8 +5,6 @@ mod hashkv;
 mod model;
 mod restore;
 
-
-
 use std::{path::Path, sync::Arc};
 
 use cetera_storage::{

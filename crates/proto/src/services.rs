@@ -204,8 +204,8 @@ mod tests {
     #[test]
     fn counts_are_the_contract_g1() {
         let count = |service: &str| METHODS.iter().filter(|m| m.service == service).count();
-        let etcd = ["KV", "Watch", "Lease", "Cluster", "Maintenance", "Auth"]
-            .map(|s| count(&format!("etcdserverpb.{s}")));
+        let etcd =
+            ["KV", "Watch", "Lease", "Cluster", "Maintenance", "Auth"].map(|s| count(&format!("etcdserverpb.{s}")));
         assert_eq!(etcd, [6, 1, 5, 5, 8, 17]);
         assert_eq!(etcd.iter().sum::<usize>(), 42);
         assert_eq!(count("v3lockpb.Lock"), 2);
@@ -214,25 +214,14 @@ mod tests {
 
     #[test]
     fn unknown_paths_find_nothing() {
-        for path in [
-            "",
-            "/",
-            "/etcdserverpb.KV/",
-            "/etcdserverpb.KV/range",
-            "etcdserverpb.KV/Range",
-            "/x/Range",
-        ] {
+        for path in ["", "/", "/etcdserverpb.KV/", "/etcdserverpb.KV/range", "etcdserverpb.KV/Range", "/x/Range"] {
             assert!(method(path).is_none(), "{path}");
         }
     }
 
     #[test]
     fn who_streams() {
-        let streaming: Vec<_> = METHODS
-            .iter()
-            .filter(|m| m.kind != Kind::Unary)
-            .map(|m| (m.name, m.kind))
-            .collect();
+        let streaming: Vec<_> = METHODS.iter().filter(|m| m.kind != Kind::Unary).map(|m| (m.name, m.kind)).collect();
         assert_eq!(
             streaming,
             [
