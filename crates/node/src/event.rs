@@ -60,7 +60,7 @@ pub enum LeaseQuestion {
 /// Everything that can happen to a member.
 #[derive(Debug)]
 pub enum Event {
-    /// Writes to order. Bounded by [`crate::limits::UNAPPLIED_BYTES_MAX`]; refused beyond it.
+    /// Writes to order. Bounded by [`crate::limits::WAITING_BYTES_MAX`]; refused beyond it.
     Propose(Vec<Proposal>),
     /// Linearizable reads that want a confirmed read index (KV-8).
     Read(Vec<Ticket>),

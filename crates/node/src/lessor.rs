@@ -22,6 +22,8 @@ struct Timing {
     ttl: i64,
     /// Milliseconds on the node's clock.
     deadline_ms: u64,
+    /// Number of the grant or renewal that set the deadline: tells which of two in one millisecond came first.
+    set_by: u64,
     /// When a revocation was proposed, if one was.
     revoking_since_ms: Option<u64>,
     /// The slot it hangs in; what an older slot says of it is void.
@@ -43,6 +45,8 @@ pub enum Renewed {
 #[derive(Debug, Default)]
 pub struct Lessor {
     primary: bool,
+    /// Grants and renewals so far.
+    set: u64,
     leases: HashMap<i64, Timing>,
     /// Slot number (milliseconds / SLOT_MS) -> leases to look at then.
     wheel: BTreeMap<u64, Vec<i64>>,
@@ -93,6 +97,8 @@ impl Lessor {
             Some(timing) if timing.revoking_since_ms.is_some() || timing.deadline_ms <= now_ms => Renewed::Ending,
             Some(timing) => {
                 timing.deadline_ms = now_ms + ttl_ms(timing.ttl);
+                self.set += 1;
+                timing.set_by = self.set;
                 Renewed::For(timing.ttl)
             }
         }
@@ -108,9 +114,10 @@ impl Lessor {
 
     /// All leases, the first to expire first (L-10).
     pub fn by_expiry(&self) -> Vec<i64> {
-        let mut all: Vec<(u64, i64)> = self.leases.iter().map(|(id, timing)| (timing.deadline_ms, *id)).collect();
+        let mut all: Vec<(u64, u64, i64)> =
+            self.leases.iter().map(|(id, timing)| (timing.deadline_ms, timing.set_by, *id)).collect();
         all.sort_unstable();
-        all.into_iter().map(|(_, id)| id).collect()
+        all.into_iter().map(|(_, _, id)| id).collect()
     }
 
     /// The clock stood still or this process did: nothing expires until `until_ms`.
@@ -158,7 +165,8 @@ impl Lessor {
     }
 
     fn insert(&mut self, lease: i64, ttl: i64, now_ms: u64, deadline_ms: u64) {
-        self.leases.insert(lease, Timing { ttl, deadline_ms, revoking_since_ms: None, slot: 0 });
+        self.set += 1;
+        self.leases.insert(lease, Timing { ttl, deadline_ms, set_by: self.set, revoking_since_ms: None, slot: 0 });
         self.hang(lease, now_ms, deadline_ms);
     }
 
@@ -265,6 +273,9 @@ mod tests {
         let mut lessor = lessor(&[(1, 50), (2, 5), (3, 20)]);
         assert_eq!(lessor.by_expiry(), [2, 3, 1]);
         lessor.renew(2, 4_000);
+        lessor.granted(9, 5, 4_000);
+        lessor.granted(4, 5, 4_000);
+        assert_eq!(lessor.by_expiry(), [2, 9, 4, 3, 1]);
         lessor.demote();
         assert!(lessor.by_expiry().is_empty());
     }

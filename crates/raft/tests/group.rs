@@ -21,7 +21,7 @@ struct Member {
 impl Member {
     fn new(id: u64, recovered: Recovered) -> Self {
         let config = Config { id, election_ticks: 10, heartbeat_ticks: 1, pre_vote: true, seed: id };
-        let group = Group::new(config, recovered.clone()).unwrap();
+        let group = Group::new(config, recovered.clone()).expect("a possible configuration");
         Self {
             group,
             unsynced: VecDeque::new(),
@@ -72,7 +72,7 @@ impl Member {
                 self.durable.hard_state = hard_state;
             }
         }
-        if let Some(number) = self.unsynced.drain(..).last() {
+        if let Some(number) = self.unsynced.drain(..).next_back() {
             self.group.persisted(number);
         }
     }

@@ -47,7 +47,7 @@ impl Workload {
                 ..Default::default()
             },
         };
-        request.header = Some(pb::RequestHeader { id, ..Default::default() }.into());
+        request.header = Some(pb::RequestHeader { id, ..Default::default() });
         request.encode_to_vec().into()
     }
 
