@@ -5,6 +5,9 @@ use std::process::Command;
 use crate::shell::{self, Result};
 use crate::{check, shell::say};
 
+/// Rounds of the short crash run.
+const CRASH_ROUNDS: &str = "6";
+
 /// Runs everything; what cannot run here is named at the end, or is an error with `--all`.
 pub(crate) fn run(args: &[String]) -> Result {
     let all = match args {
@@ -15,10 +18,10 @@ pub(crate) fn run(args: &[String]) -> Result {
     check::run()?;
     shell::cargo(&["test", "--workspace", "--locked"], &[])?;
     let server = shell::server()?;
-    shell::cargo(
-        &["run", "--release", "--quiet", "--locked", "-p", "cetera-parity", "--", "check", "--server", &server],
-        &[],
-    )?;
+    // The tools are built as the tests were; only the server is what a user runs.
+    shell::cargo(&["run", "--quiet", "--locked", "-p", "cetera-parity", "--", "check", "--server", &server], &[])?;
+    let crash = ["run", "--quiet", "--locked", "-p", "cetera-bench", "--bin", "crash", "--"];
+    shell::cargo(&[&crash[..], &["--server", &server, "--rounds", CRASH_ROUNDS]].concat(), &[])?;
     let mut left_out = Vec::new();
     if shell::has("go", "version") {
         let dir = shell::root().join("conformance/go");
