@@ -18,6 +18,10 @@ pub const CHECKPOINT_LOG_BYTES_MIN: u64 = 64 << 20;
 pub const CHECKPOINT_LOG_BYTES_MAX: u64 = 512 << 20;
 /// Leases revoked in one append at most.
 pub const EXPIRIES_PER_APPEND_MAX: usize = 4_096;
+/// Revocations proposed and not yet applied at most: a log that waits for a full disk must not gather them without end.
+pub const REVOCATIONS_UNDER_WAY_MAX: usize = 16 * EXPIRIES_PER_APPEND_MAX;
+/// Time after a rewrite that failed (a full disk, say) before the next is planned, in milliseconds.
+pub const REWRITE_RETRY_MS: u64 = 10_000;
 /// How long a proposal may be under way before its lease may be proposed for revocation again, in milliseconds.
 pub const REVOKE_RETRY_MS: u64 = 7_000;
 /// A read confirmation that did not come is asked for again after this many milliseconds (KV-8).

@@ -82,6 +82,8 @@ pub struct Node {
     log_bytes_since_checkpoint: u64,
     checkpoint_running: bool,
     rewrite_running: bool,
+    /// No rewrite is planned before.
+    rewrite_from_ms: u64,
     mode: Mode,
     published: Arc<Published>,
     dirty: bool,
@@ -133,6 +135,7 @@ impl Node {
             log_bytes_since_checkpoint: 0,
             checkpoint_running: false,
             rewrite_running: false,
+            rewrite_from_ms: 0,
             mode: Mode::Running,
             published,
             dirty: false,
@@ -197,6 +200,7 @@ impl Node {
             }
             Event::Tick { now_ms } => self.tick(now_ms, effects),
             Event::Persisted(number) => self.group.persisted(number),
+            Event::LogFailed if self.mode == Mode::Stopped => {}
             Event::LogFailed => {
                 self.mode = Mode::Failed;
                 self.dirty = true;
@@ -411,6 +415,9 @@ impl Node {
         if self.mode != Mode::Running || self.group.role() != Role::Leader {
             return Ok(());
         }
+        if self.revocations.len() >= limits::REVOCATIONS_UNDER_WAY_MAX {
+            return Ok(());
+        }
         let due = self.lessor.expire(self.now_ms, limits::REVOKE_RETRY_MS, limits::EXPIRIES_PER_APPEND_MAX);
         if due.is_empty() {
             return Ok(());
@@ -496,6 +503,7 @@ impl Node {
         }
         if !self.rewrite_running
             && !relocating
+            && self.now_ms >= self.rewrite_from_ms
             && let Some(job) = self.state.store_mut().plan_rewrite(limits::REWRITE_BYTES_MAX)
         {
             self.rewrite_running = true;
@@ -548,7 +556,10 @@ impl Node {
                 self.checkpoint_running = false;
                 self.log_bytes_since_checkpoint = self.checkpoint_due_bytes() / 2;
             }
-            JobDone::Failed { .. } => self.rewrite_running = false,
+            JobDone::Failed { .. } => {
+                self.rewrite_running = false;
+                self.rewrite_from_ms = self.now_ms + limits::REWRITE_RETRY_MS;
+            }
         }
     }
 

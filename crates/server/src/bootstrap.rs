@@ -155,7 +155,7 @@ fn propose(running: &Running, mut id: u64, mut request: pb::InternalRaftRequest)
         id += 1;
         match reply {
             Some(Reply::Applied(_)) => return Ok(id),
-            _ if running.threads.is_finished() => break,
+            None if running.handle.has_ended() => break,
             _ => running.handle.wait_for_change(Duration::from_millis(100)),
         }
     }

@@ -5,12 +5,14 @@
 //! syncs once, so that load makes the batch; when nothing else waits and this member is the only voter, the node thread
 //! syncs itself and saves two wake-ups.
 //!
-//! Order that matters: the picture is stored before any reply or event is posted. A write that the disk had no room for
-//! is refused before it is proposed, because what is in the group's log cannot be taken back.
+//! Order that matters: the picture is stored before any reply or event is posted. A write that the disk has no room for
+//! is refused before it is proposed, because what is in the group's log cannot be taken back: what got there all the
+//! same (the node's own entries ask nobody) waits on the log thread for room. Any other failure of the log is final:
+//! nothing behind it is written, or the log would have a hole.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -50,8 +52,16 @@ struct Shared {
     published: Mutex<Arc<Published>>,
     changed: Condvar,
     work: mpsc::Sender<(Ticket, Work)>,
-    own: Mutex<Vec<(u64, mpsc::Sender<Reply>)>>,
+    own: Mutex<Own>,
     own_slots: AtomicU64,
+}
+
+/// Who waits in [`NodeHandle::ask`].
+#[derive(Default)]
+struct Own {
+    waiting: Vec<(u64, mpsc::Sender<Reply>)>,
+    /// The node thread has ended: nobody will answer.
+    ended: bool,
 }
 
 #[derive(Default)]
@@ -90,11 +100,22 @@ impl NodeHandle {
     pub fn ask(&self, make: impl FnOnce(Ticket) -> Event, timeout: Duration) -> Option<Reply> {
         let slot = self.0.own_slots.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = mpsc::channel();
-        lock(&self.0.own).push((slot, sender));
+        {
+            let mut own = lock(&self.0.own);
+            if own.ended {
+                return None;
+            }
+            own.waiting.push((slot, sender));
+        }
         self.send(make(Ticket { front: OWN_FRONT, slot }));
         let reply = receiver.recv_timeout(timeout).ok();
-        lock(&self.0.own).retain(|(waiting, _)| *waiting != slot);
+        lock(&self.0.own).waiting.retain(|(waiting, _)| *waiting != slot);
         reply
+    }
+
+    /// Whether the node thread has ended: nothing will be answered any more.
+    pub fn has_ended(&self) -> bool {
+        lock(&self.0.own).ended
     }
 
     /// Waits until the node publishes a new picture, or for `at_most`.
@@ -126,11 +147,6 @@ impl NodeThreads {
             Ok(result) => result,
             Err(_) => Err(Fatal("the node thread panicked".into())),
         }
-    }
-
-    /// Whether the node thread has ended.
-    pub fn is_finished(&self) -> bool {
-        self.node.is_finished()
     }
 }
 
@@ -170,9 +186,11 @@ pub fn spawn(node: Node, shell: NodeShell) -> std::io::Result<(NodeHandle, NodeT
         room: AtomicU64::new(shell.wal.room()),
         wal: Mutex::new(shell.wal),
         sync: shell.sync,
+        failed: AtomicBool::new(false),
         queue: Mutex::default(),
         queued_bytes: AtomicU64::new(0),
         prepare: jobs.clone(),
+        prepare_from_ms: AtomicU64::new(0),
         wake: Condvar::new(),
     });
     let (vfs, checkpoints, of_jobs, log_of_jobs) = (shell.vfs, shell.checkpoints, handle.clone(), wal_log.clone());
@@ -189,6 +207,7 @@ pub fn spawn(node: Node, shell: NodeShell) -> std::io::Result<(NodeHandle, NodeT
                 ShellJob::Prepare(job) => {
                     let prepared = job.run();
                     if let Err(error) = lock(&log_of_jobs.wal).install(prepared) {
+                        log_of_jobs.prepare_from_ms.store(clock::now_ms() + PREPARE_RETRY_MS, Ordering::Release);
                         log::warning!("preparing a log segment failed", "error" = log::Shown(error));
                     }
                 }
@@ -230,7 +249,7 @@ fn post(handle: &NodeHandle, boxes: &[(u16, Arc<dyn MailBox>)], mail: Vec<(Ticke
         if ticket.front == OWN_FRONT {
             if let Mail::Reply(ticket, reply) = mail {
                 let own = lock(&handle.0.own);
-                if let Some((_, sender)) = own.iter().find(|(slot, _)| *slot == ticket.slot) {
+                if let Some((_, sender)) = own.waiting.iter().find(|(slot, _)| *slot == ticket.slot) {
                     // The asker may have given up.
                     let _ = sender.send(reply);
                 }
@@ -257,6 +276,7 @@ struct Runner {
 
 impl Runner {
     fn run(mut self) -> Result<(), Fatal> {
+        let _end = End(self.handle.clone());
         let mut events = Vec::new();
         let mut boxes = Vec::new();
         let mut next_tick = Instant::now();
@@ -270,14 +290,9 @@ impl Runner {
             // Every batch begins with the time, so that no lease is measured from a moment before its grant arrived.
             events.insert(0, Event::Tick { now_ms: clock::now_ms() });
             self.make_room(&mut events, &boxes);
-            let stepped = self.node.step(&mut events).and_then(|effects| {
-                more = effects.more;
-                self.carry_out(effects, &boxes, &mut events)
-            });
-            if let Err(fatal) = stepped {
-                log::error!("the member stopped", "error" = fatal.0);
-                return Err(fatal);
-            }
+            let effects = self.node.step(&mut events)?;
+            more = effects.more;
+            self.carry_out(effects, &boxes, &mut events)?;
             if stopping && events.is_empty() {
                 return Ok(());
             }
@@ -342,13 +357,20 @@ impl Runner {
         events: &mut Vec<Event>,
     ) -> Result<(), Fatal> {
         if let Some(index) = effects.release_wal {
-            self.log.release(index)?;
+            self.log.release(index);
         }
         if !effects.wal.is_empty() {
             let idle = lock(&self.handle.0.inbox).events.is_empty();
             match (self.sync_inline && idle).then(|| self.log.try_take()).flatten() {
-                Some(mut wal) => events.push(self.log.write(&mut wal, &effects.wal)),
-                None => self.log.enqueue(effects.wal),
+                Some(mut wal) => {
+                    let mut writes = effects.wal.into();
+                    events.extend(self.log.write(&mut wal, &mut writes));
+                    drop(wal);
+                    if !writes.is_empty() {
+                        self.log.enqueue(writes);
+                    }
+                }
+                None => self.log.enqueue(effects.wal.into()),
             }
         }
         if let Some(published) = effects.publish {
@@ -372,23 +394,42 @@ impl Runner {
     }
 }
 
+/// Tells those who would wait for the node thread that it has ended, however it did.
+struct End(NodeHandle);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let mut own = lock(&self.0.0.own);
+        own.ended = true;
+        own.waiting.clear();
+    }
+}
+
 /// Room asked for per proposal besides its bytes, and per batch.
 const LOG_RECORD_OVERHEAD_BYTES: usize = 128;
 const LOG_BATCH_OVERHEAD_BYTES: usize = 4096;
 
 /// Room in the present log segment below which the next one is made ready.
 const PREPARE_BELOW_BYTES: u64 = 8 << 20;
+/// Time before a segment that could not be made ready is tried again, in milliseconds.
+const PREPARE_RETRY_MS: u64 = 5_000;
+/// Time between looks at whether a full disk has room again. No event tells.
+const ROOM_RETRY: Duration = Duration::from_millis(250);
 
 /// The write-ahead log between the node thread and the log thread.
 struct Log {
     wal: Mutex<Wal>,
     sync: bool,
+    /// A write did not get there: none after it may.
+    failed: AtomicBool,
     queue: Mutex<VecDeque<WalWrite>>,
     /// Bytes in the queue and under the log thread's pen.
     queued_bytes: AtomicU64,
     /// What the present segment can take.
     room: AtomicU64,
     prepare: mpsc::Sender<ShellJob>,
+    /// No segment is made ready before.
+    prepare_from_ms: AtomicU64,
     wake: Condvar,
 }
 
@@ -413,30 +454,46 @@ impl Log {
         self.wal.try_lock().ok()
     }
 
-    fn enqueue(&self, writes: Vec<WalWrite>) {
+    fn enqueue(&self, writes: VecDeque<WalWrite>) {
         self.queued_bytes.fetch_add(writes.iter().map(write_bytes).sum(), Ordering::AcqRel);
         lock(&self.queue).extend(writes);
         self.wake.notify_one();
     }
 
-    fn release(&self, index: u64) -> Result<(), Fatal> {
-        lock(&self.wal).release(index).map_err(|error| Fatal(error.to_string()))
+    /// Lets go of what a checkpoint covers. A failure costs space only: the next checkpoint lets go of it too.
+    fn release(&self, index: u64) {
+        match lock(&self.wal).release(index) {
+            // Reads go on without the log.
+            Ok(()) | Err(WalError::Failed) => {}
+            Err(error) => log::warning!("releasing log segments failed", "error" = log::Shown(error)),
+        }
     }
 
-    fn write(&self, wal: &mut Wal, writes: &[WalWrite]) -> Event {
+    /// Appends and syncs. What the disk has no room for stays in `writes`.
+    fn write(&self, wal: &mut Wal, writes: &mut VecDeque<WalWrite>) -> Option<Event> {
+        if self.failed.load(Ordering::Acquire) {
+            writes.clear();
+            return None;
+        }
         let written = append_and_sync(wal, writes, self.sync);
         self.room.store(wal.room(), Ordering::Release);
         if wal.room() < PREPARE_BELOW_BYTES
+            && clock::now_ms() >= self.prepare_from_ms.load(Ordering::Acquire)
             && let Some(job) = wal.prepare_job()
         {
             // Without the jobs thread the log makes its segments itself.
             let _ = self.prepare.send(ShellJob::Prepare(job));
         }
         match written {
-            Ok(()) => Event::Persisted(writes.last().map_or(0, |write| write.number)),
+            Ok(count) => writes.drain(..count).last().map(|write| Event::Persisted(write.number)),
             Err(error) => {
-                log::error!("the write-ahead log failed", "error" = log::Shown(&error));
-                Event::LogFailed
+                self.failed.store(true, Ordering::Release);
+                writes.clear();
+                log::error!(
+                    "the write-ahead log failed; this member acknowledges nothing until it is started anew",
+                    "error" = log::Shown(&error)
+                );
+                Some(Event::LogFailed)
             }
         }
     }
@@ -455,6 +512,7 @@ impl Log {
 
     /// The log thread: everything that waits is appended and synced as one.
     fn run(&self, handle: &NodeHandle) {
+        let mut full = false;
         loop {
             let mut queue = lock(&self.queue);
             while queue.is_empty() {
@@ -462,28 +520,56 @@ impl Log {
             }
             // The log is locked before the queue is let go, so that an inline write can never overtake.
             let mut wal = lock(&self.wal);
-            let writes: Vec<WalWrite> = queue.drain(..).collect();
+            let mut writes = std::mem::take(&mut *queue);
             drop(queue);
-            let event = self.write(&mut wal, &writes);
-            self.queued_bytes.fetch_sub(writes.iter().map(write_bytes).sum(), Ordering::AcqRel);
+            let bytes: u64 = writes.iter().map(write_bytes).sum();
+            let event = self.write(&mut wal, &mut writes);
+            let left: u64 = writes.iter().map(write_bytes).sum();
+            self.queued_bytes.fetch_sub(bytes - left, Ordering::AcqRel);
+            let was_full = std::mem::replace(&mut full, !writes.is_empty());
+            if full {
+                // Back to the front, and only then others may have the log.
+                let mut queue = lock(&self.queue);
+                writes.append(&mut queue);
+                *queue = writes;
+            }
             drop(wal);
-            handle.send(event);
+            if let Some(event) = event {
+                handle.send(event);
+            }
+            if full && !was_full {
+                log::warning!("the disk is full; the write-ahead log waits for room");
+            } else if was_full && !full {
+                log::info!("the write-ahead log has room again");
+            }
+            if full {
+                thread::sleep(ROOM_RETRY);
+            }
         }
     }
 }
 
-fn append_and_sync(wal: &mut Wal, writes: &[WalWrite], sync: bool) -> Result<(), WalError> {
+/// Number of writes that are durable now; fewer than all if there was no room for more.
+fn append_and_sync(wal: &mut Wal, writes: &VecDeque<WalWrite>, sync: bool) -> Result<usize, WalError> {
     let started = Instant::now();
+    let mut count = 0;
     for write in writes {
-        wal.append(&write.batch)?;
+        match wal.append(&write.batch) {
+            Ok(()) => count += 1,
+            Err(WalError::NoSpace) => break,
+            Err(error) => return Err(error),
+        }
     }
-    if sync && writes.iter().any(|write| write.must_sync) {
+    if sync && writes.iter().take(count).any(|write| write.must_sync) {
         wal.sync()?;
         METRICS.wal_synced(started.elapsed());
     }
-    Ok(())
+    Ok(count)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -102,7 +102,9 @@ fn serve(config: Config) -> Result<(), String> {
     let listeners = bind(&config)?;
     let running = bootstrap::start(&config)?;
     // Until the member is ready, connections wait in the listeners' backlogs.
-    bootstrap::publish(&running, &config)?;
+    if let Err(error) = bootstrap::publish(&running, &config) {
+        return Err(ended_by_itself(running).unwrap_or(error));
+    }
     let fronts = start_fronts(&config, &running, listeners)?;
     log::info!("ready to serve client requests");
     for url in &config.listen_client {
@@ -117,12 +119,16 @@ fn serve(config: Config) -> Result<(), String> {
     let signal = loop {
         match ended.recv_timeout(NODE_POLL) {
             Ok(signal) => break Some(signal),
-            Err(_) if running.threads.is_finished() => break None,
+            Err(_) if running.handle.has_ended() => break None,
             Err(_) => {}
         }
     };
     log::info!("closing etcd server", "name" = config.name, "data-dir" = log::Shown(config.data_dir.display()));
-    let patience = REQUEST_TIMEOUT + Duration::from_millis(2 * config.election_ms);
+    let patience = match signal {
+        Some(_) => REQUEST_TIMEOUT + Duration::from_millis(2 * config.election_ms),
+        // Nobody is left to answer what is under way.
+        None => Duration::ZERO,
+    };
     fronts.stop(patience);
     running.handle.stop();
     let result = running.threads.join().map_err(|fatal| fatal.to_string());
@@ -132,6 +138,11 @@ fn serve(config: Config) -> Result<(), String> {
         signal_hook::low_level::emulate_default_handler(signal).map_err(|error| error.to_string())?;
     }
     result
+}
+
+/// Why the node is not running any more, if it is not.
+fn ended_by_itself(running: Running) -> Option<String> {
+    running.handle.has_ended().then(|| running.threads.join().err().map(|fatal| fatal.to_string())).flatten()
 }
 
 /// The line that tells how the server was started: every flag with its value.

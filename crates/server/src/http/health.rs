@@ -16,6 +16,8 @@ use crate::metrics::METRICS;
 
 /// How long a range of a health check may take, in milliseconds.
 const RANGE_TIMEOUT_MS: u64 = 7_000;
+/// The reason told by a member whose write-ahead log failed: only a new start can help it.
+const LOG_FAILED: &str = "WRITE-AHEAD LOG FAILED";
 /// Checks of `/livez`.
 const LIVE: &[&str] = &["serializable_read"];
 /// Checks of `/readyz`.
@@ -87,6 +89,9 @@ async fn unhealthy(
     serializable: bool,
     exclude: &BTreeSet<String>,
 ) -> Result<(), String> {
+    if published.log_failed {
+        return Err(LOG_FAILED.to_string());
+    }
     for alarm in published.alarms.iter() {
         let kind = AlarmType::try_from(alarm.alarm).map_or("", |kind| kind.as_str_name());
         if !exclude.contains(kind) {
@@ -114,6 +119,11 @@ async fn range(front: &Front, serializable: bool) -> Result<(), String> {
 async fn probe(front: &Front, published: &Source, checks: &[&str], verbose: bool, single: bool) -> Page {
     let mut lines = String::new();
     let mut failed = false;
+    // Not among the checks, so that a member which is well answers as etcd does.
+    if published().log_failed {
+        failed = true;
+        let _ = writeln!(lines, "[-]write_ahead_log failed: {LOG_FAILED}");
+    }
     for name in checks {
         match check(front, &published(), name).await {
             Ok(()) => {
