@@ -1,6 +1,7 @@
 //! What is left of a member when its disk fails: whole members, services and all, on a disk in memory.
 
 use std::path::Path;
+use std::rc::Rc;
 
 use cetera_node::event::Proposal;
 use cetera_node::recovery::{self, Start, StartError};
@@ -13,7 +14,10 @@ use cetera_storage::wal::WalOptions;
 use prost::Message;
 
 use super::*;
+use crate::front::http1::Serving;
 use crate::front::memory::MemoryFront;
+use crate::front::thread::{Bound, FrontOptions, Fronts, Tenants};
+use crate::http::Endpoints;
 use crate::rpc::status::{Error, ok};
 use crate::rpc::watch::WatchService;
 use crate::rpc::{RequestIds, RpcServices, Settings};
@@ -48,6 +52,18 @@ struct Sizes {
 
 /// Both logs have room for a whole test.
 const ROOMY: Sizes = Sizes { wal: 1 << 20, log: 1 << 20 };
+
+fn services(handle: &NodeHandle, front: u16, first_id: u64) -> RpcServices<NodeHandle> {
+    let settings = Settings {
+        max_request_bytes: 1 << 20,
+        max_txn_ops: 128,
+        quota_bytes: None,
+        election_ms: 100,
+        ids: RequestIds::new(first_id),
+    };
+    let watch = WatchService::new(Default::default(), &handle.published());
+    RpcServices::new(front, handle.clone(), Arc::new(settings), watch)
+}
 
 struct TestMember {
     handle: NodeHandle,
@@ -84,18 +100,9 @@ impl TestMember {
             sync: true,
         };
         let (handle, threads) = spawn(opened.node, shell).expect("threads");
-        let settings = Settings {
-            max_request_bytes: 1 << 20,
-            max_txn_ops: 128,
-            quota_bytes: None,
-            election_ms: 100,
-            ids: RequestIds::new(FIRST_ID + life * 1_000_000),
-        };
         let inbox = Arc::new(TestBox::default());
         handle.register(0, inbox.clone());
-        let watch = WatchService::new(Default::default(), &handle.published());
-        let services = RpcServices::new(0, handle.clone(), Arc::new(settings), watch);
-        let front = MemoryFront::new(services);
+        let front = MemoryFront::new(services(&handle, 0, FIRST_ID + life * 1_000_000));
         let member = TestMember { handle, threads, front, inbox, _data_dir: opened.data_dir };
         member.publish();
         Ok(member)
@@ -229,6 +236,45 @@ fn a_checkpoint_that_ends_after_the_log_failed_stops_nobody() {
     member.stop();
 }
 
+/// The log's own files are in order; the next one cannot be made. Nothing written after that may stand behind a hole.
+#[test]
+fn a_segment_that_cannot_be_made_ends_the_log_without_a_hole() {
+    let disk = MemoryVfs::new();
+    let sizes = Sizes { wal: 64 << 10, log: 8 << 20 };
+    let mut member = TestMember::start(&disk, sizes, 1).expect("an empty disk");
+    disk.fail(Fault::always(Op::Rename, FaultError::Eio).path("/wal/"));
+    let (mut acknowledged, mut unknown) = (Vec::new(), Vec::new());
+    let mut stopped = false;
+    for batch in 0..100 {
+        let numbers = batch * 5..batch * 5 + 5;
+        let calls: Vec<CallId> = numbers.clone().map(|n| member.put(n, 1_000)).collect();
+        for (n, answer) in numbers.zip(member.answers(&calls)) {
+            match answer {
+                answer if answer == Some(ok()) => {
+                    assert!(!stopped && unknown.is_empty(), "{n} was acknowledged after the end");
+                    acknowledged.push(n);
+                }
+                answer if answer == refused(Error::Timeout) => unknown.push(n),
+                answer => {
+                    assert_eq!(answer, refused(Error::Stopped));
+                    stopped = true;
+                }
+            }
+        }
+    }
+    assert!(stopped && !unknown.is_empty() && acknowledged.len() > 20, "{} {}", acknowledged.len(), unknown.len());
+    // The disk is well again for the files; the log of this life has ended.
+    disk.clear_faults();
+    let call = member.put(9_999, 10);
+    assert_eq!(member.answer(call), refused(Error::Stopped));
+    for seed in 0..5 {
+        let mut again = TestMember::start(&disk.crash(seed), sizes, 2).expect("there is no hole");
+        check_keys(&again.keys(), &acknowledged, &unknown);
+        again.stop();
+    }
+    member.stop();
+}
+
 /// Puts values until one is refused for lack of room; returns who was acknowledged.
 fn fill(member: &mut TestMember, from: usize, bytes: usize) -> Vec<usize> {
     let mut acknowledged = Vec::new();
@@ -356,4 +402,68 @@ fn a_revision_log_without_room_ends_the_member_and_loses_nothing() {
     // Nothing crashed: what the log had is applied now.
     assert_eq!(again.keys().len(), acknowledged.len() + 1);
     again.stop();
+}
+
+/// One HTTP/1.1 request to a member's front; status and body.
+fn get(address: std::net::SocketAddr, path: &str) -> (u16, String) {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("sent");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("answered");
+    let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, body.to_string())
+}
+
+#[test]
+fn health_is_told_after_the_log_failed() {
+    let disk = MemoryVfs::new();
+    let mut member = TestMember::start(&disk, ROOMY, 1).expect("an empty disk");
+    let url = crate::config::Url::parse("http://127.0.0.1:0").expect("valid");
+    let listener = Bound::bind(&url, Serving::All).expect("a free port");
+    let address = listener.address();
+    let inboxes = Fronts::inboxes(1);
+    member.handle.register(1, inboxes[0].clone());
+    let handle = member.handle.clone();
+    let tenants = move |_| {
+        let source = handle.clone();
+        Tenants {
+            services: Box::new(services(&handle, 1, FIRST_ID + 500_000)),
+            http: Rc::new(Endpoints {
+                published: Arc::new(move || source.published()),
+                quota_bytes: None,
+                command_line: Arc::default(),
+            }),
+        }
+    };
+    let options = FrontOptions {
+        threads: 1,
+        max_message_bytes: 1 << 20,
+        max_concurrent_streams: 10,
+        keepalive_min_time: PATIENCE,
+        keepalive_interval: None,
+        keepalive_timeout: PATIENCE,
+    };
+    let fronts = Fronts::start(inboxes, &options, vec![listener], tenants).expect("threads");
+    let well = (200, "{\"health\":\"true\",\"reason\":\"\"}".to_string());
+    assert_eq!(get(address, "/health"), well);
+    assert_eq!(get(address, "/readyz"), (200, "ok\n".to_string()));
+
+    disk.fail(Fault::once(Op::Sync, FaultError::Eio).path("/wal/"));
+    let call = member.put(1, 10);
+    assert_eq!(member.answer(call), refused(Error::Timeout));
+    let ill = (503, "{\"health\":\"false\",\"reason\":\"WRITE-AHEAD LOG FAILED\"}\n".to_string());
+    assert_eq!(get(address, "/health"), ill);
+    assert_eq!(get(address, "/health?serializable=true"), ill);
+    // Reads still work, and a probe says so.
+    let lines = "[-]write_ahead_log failed: WRITE-AHEAD LOG FAILED\n[+]serializable_read ok\n";
+    assert_eq!(get(address, "/livez"), (503, lines.to_string()));
+    let (status, lines) = get(address, "/readyz?verbose");
+    assert!(status == 503 && lines.contains("[+]linearizable_read ok\n"), "{lines}");
+    let (status, metrics) = get(address, "/metrics");
+    assert!(status == 200 && metrics.contains("etcd_server_has_leader 1\n"));
+    fronts.stop(PATIENCE);
+    member.stop();
 }
