@@ -78,6 +78,7 @@ pub fn start(config: &Config) -> Result<Running, String> {
         tick_ms: config.heartbeat_ms,
         sync_inline: opened.report.sole_voter,
         sync: !config.unsafe_no_fsync,
+        reserve_bytes: log_options().segment_bytes + 2 * wal_options(nonce).segment_bytes,
     };
     let (handle, threads) = node_thread::spawn(node, shell).map_err(|error| error.to_string())?;
     let (member_id, cluster_id) = opened.ids;

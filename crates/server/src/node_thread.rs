@@ -51,6 +51,7 @@ struct Shared {
     wake: Condvar,
     published: Mutex<Arc<Published>>,
     changed: Condvar,
+    disk_low: AtomicBool,
     work: mpsc::Sender<(Ticket, Work)>,
     own: Mutex<Own>,
     own_slots: AtomicU64,
@@ -83,6 +84,11 @@ impl NodeHandle {
     /// The picture published last. Take it once per batch of calls.
     pub fn published(&self) -> Arc<Published> {
         lock(&self.0.published).clone()
+    }
+
+    /// Whether the reserve of free disk is being used up: writes that grow the store are to be refused.
+    pub fn disk_low(&self) -> bool {
+        self.0.disk_low.load(Ordering::Acquire)
     }
 
     /// Registers the mailbox of front thread `front`; from now on it also gets every batch of changes.
@@ -164,6 +170,9 @@ pub struct NodeShell {
     pub sync_inline: bool,
     /// Whether the log is synced at all (`--unsafe-no-fsync`).
     pub sync: bool,
+    /// Free bytes of the disk below which writes that grow the store are refused, so that the next files of both logs
+    /// can still be made.
+    pub reserve_bytes: u64,
 }
 
 /// Starts the threads of a node.
@@ -177,6 +186,7 @@ pub fn spawn(node: Node, shell: NodeShell) -> std::io::Result<(NodeHandle, NodeT
         wake: Condvar::new(),
         published: Mutex::new(node.published()),
         changed: Condvar::new(),
+        disk_low: AtomicBool::new(false),
         work,
         own: Mutex::default(),
         own_slots: AtomicU64::new(1),
@@ -193,12 +203,14 @@ pub fn spawn(node: Node, shell: NodeShell) -> std::io::Result<(NodeHandle, NodeT
         prepare_from_ms: AtomicU64::new(0),
         wake: Condvar::new(),
     });
-    let (vfs, checkpoints, of_jobs, log_of_jobs) = (shell.vfs, shell.checkpoints, handle.clone(), wal_log.clone());
+    let (vfs, checkpoints) = (shell.vfs, shell.checkpoints);
+    let (vfs_of_jobs, checkpoints_of_jobs, of_jobs, log_of_jobs) =
+        (vfs.clone(), checkpoints.clone(), handle.clone(), wal_log.clone());
     thread::Builder::new().name("cetera-jobs".into()).spawn(move || {
         for job in job_queue {
             match job {
                 ShellJob::Node(job) => {
-                    let done = job.run(&vfs, &checkpoints);
+                    let done = job.run(&vfs_of_jobs, &checkpoints_of_jobs);
                     if let JobDone::Failed { what, error } = &done {
                         log::warning!("background work failed", "work" = *what, "error" = error);
                     }
@@ -230,6 +242,9 @@ pub fn spawn(node: Node, shell: NodeShell) -> std::io::Result<(NodeHandle, NodeT
         jobs,
         tick: Duration::from_millis(shell.tick_ms),
         sync_inline: shell.sync_inline,
+        vfs,
+        checkpoints,
+        reserve_bytes: shell.reserve_bytes,
     };
     let node = thread::Builder::new().name("cetera-node".into()).spawn(move || runner.run())?;
     Ok((handle, NodeThreads { node }))
@@ -272,7 +287,13 @@ struct Runner {
     jobs: mpsc::Sender<ShellJob>,
     tick: Duration,
     sync_inline: bool,
+    vfs: Arc<dyn Vfs>,
+    checkpoints: PathBuf,
+    reserve_bytes: u64,
 }
+
+/// How often the free space of the disk is looked at.
+const DISK_LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Runner {
     fn run(mut self) -> Result<(), Fatal> {
@@ -280,12 +301,17 @@ impl Runner {
         let mut events = Vec::new();
         let mut boxes = Vec::new();
         let mut next_tick = Instant::now();
+        let mut next_look = next_tick;
         let mut more = false;
         loop {
             let stopping = self.wait(&mut events, &mut boxes, next_tick, more);
             let now = Instant::now();
             if now >= next_tick {
                 next_tick = now + self.tick;
+            }
+            if now >= next_look {
+                next_look = now + DISK_LOOK_EVERY;
+                self.look_at_disk();
             }
             // Every batch begins with the time, so that no lease is measured from a moment before its grant arrived.
             events.insert(0, Event::Tick { now_ms: clock::now_ms() });
@@ -296,6 +322,14 @@ impl Runner {
             if stopping && events.is_empty() {
                 return Ok(());
             }
+        }
+    }
+
+    /// A disk that cannot be asked is taken for one that has room: what does not fit is refused where it is written.
+    fn look_at_disk(&self) {
+        let low = self.vfs.free_bytes(&self.checkpoints).is_ok_and(|free| free < self.reserve_bytes);
+        if self.handle.0.disk_low.swap(low, Ordering::AcqRel) != low {
+            log::warning!("the reserve of free disk", "reserve-bytes" = self.reserve_bytes, "used-up" = low);
         }
     }
 

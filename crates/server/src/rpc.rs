@@ -52,6 +52,8 @@ pub trait NodeAccess {
     fn send(&self, event: Event);
     /// The picture published last.
     fn published(&self) -> Arc<Published>;
+    /// Whether the reserve of free disk is being used up.
+    fn disk_low(&self) -> bool;
     /// Runs work in the background; answered by [`Mail::Work`].
     fn run_job(&self, ticket: Ticket, work: Work);
 }
@@ -63,6 +65,10 @@ impl NodeAccess for NodeHandle {
 
     fn published(&self) -> Arc<Published> {
         NodeHandle::published(self)
+    }
+
+    fn disk_low(&self) -> bool {
+        NodeHandle::disk_low(self)
     }
 
     fn run_job(&self, ticket: Ticket, work: Work) {

@@ -75,6 +75,15 @@ struct TestMember {
 
 impl TestMember {
     fn start(disk: &MemoryVfs, sizes: Sizes, life: u64) -> Result<TestMember, StartError> {
+        Self::start_with_reserve(disk, sizes, life, 0)
+    }
+
+    fn start_with_reserve(
+        disk: &MemoryVfs,
+        sizes: Sizes,
+        life: u64,
+        reserve_bytes: u64,
+    ) -> Result<TestMember, StartError> {
         let vfs: Arc<dyn Vfs> = Arc::new(disk.clone());
         let start = Start {
             founders: vec![Member { id: 7, peer_urls: vec!["http://localhost:2380".into()], ..Default::default() }],
@@ -98,6 +107,7 @@ impl TestMember {
             tick_ms: 10,
             sync_inline: true,
             sync: true,
+            reserve_bytes,
         };
         let (handle, threads) = spawn(opened.node, shell).expect("threads");
         let inbox = Arc::new(TestBox::default());
@@ -316,6 +326,35 @@ fn a_full_disk_refuses_writes_until_it_has_room() {
         check_keys(&again.keys(), &acknowledged, &[]);
         again.stop();
     }
+    member.stop();
+}
+
+/// Before the disk is full: what grows the store is refused, what gives space back passes, and it ends by itself.
+#[test]
+fn a_disk_whose_reserve_is_used_up_refuses_what_grows_the_store() {
+    const RESERVE: u64 = 8 << 20;
+    let disk = MemoryVfs::new();
+    let sizes = Sizes { wal: 64 << 10, log: 1 << 20 };
+    let mut member = TestMember::start_with_reserve(&disk, sizes, 1, RESERVE).expect("an empty disk");
+    let call = member.put(0, 100);
+    assert_eq!(member.answer(call), Some(ok()));
+    disk.set_capacity(RESERVE);
+    let deadline = Instant::now() + PATIENCE;
+    while !member.handle.disk_low() && Instant::now() < deadline {
+        member.handle.wait_for_change(Duration::from_millis(50));
+    }
+    let call = member.put(1, 100);
+    assert_eq!(member.answer(call), refused(Error::NoSpace));
+    let delete = DeleteRangeRequest { key: key(0), ..Default::default() };
+    let call = member.front.call("/etcdserverpb.KV/DeleteRange", &delete);
+    assert_eq!(member.answer(call), Some(ok()));
+    assert!(member.handle.published().alarms.is_empty());
+    disk.set_capacity(4 * RESERVE);
+    while member.handle.disk_low() && Instant::now() < deadline {
+        member.handle.wait_for_change(Duration::from_millis(50));
+    }
+    let call = member.put(2, 100);
+    assert_eq!(member.answer(call), Some(ok()));
     member.stop();
 }
 

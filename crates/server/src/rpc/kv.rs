@@ -13,6 +13,7 @@ impl<N: NodeAccess> RpcServices<N> {
     pub(super) fn put(&mut self, call: CallId, body: Bytes) -> Result<(), Status> {
         let request: PutRequest = decode(body.clone())?;
         validate::put(&request)?;
+        self.check_disk()?;
         if !self.fits_quota(quota::put(&request)) {
             return self.over_quota(call);
         }

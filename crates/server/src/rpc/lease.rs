@@ -46,6 +46,7 @@ impl<N: NodeAccess> RpcServices<N> {
         if request.ttl > TTL_MAX {
             return Err(Error::LeaseTtlTooLarge.into());
         }
+        self.check_disk()?;
         if !self.fits_quota(quota::LEASE_GRANT) {
             return self.over_quota(call);
         }

@@ -88,6 +88,12 @@ impl<N: NodeAccess> RpcServices<N> {
         out.split().freeze()
     }
 
+    /// Refuses what grows the store while the reserve of free disk is being used up. No alarm: deletions, compactions and
+    /// revocations pass, and the refusals end by themselves.
+    pub(super) fn check_disk(&self) -> Result<(), Status> {
+        if self.node.disk_low() { Err(Error::NoSpace.into()) } else { Ok(()) }
+    }
+
     /// Whether a write of this cost fits the quota.
     pub(super) fn fits_quota(&self, cost: u64) -> bool {
         self.settings.quota_bytes.is_none_or(|quota| super::maintenance::db_bytes(&self.published) + cost < quota)

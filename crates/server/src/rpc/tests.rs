@@ -48,6 +48,10 @@ impl NodeAccess for TestNode {
         Arc::clone(&self.0.borrow().published)
     }
 
+    fn disk_low(&self) -> bool {
+        false
+    }
+
     fn run_job(&self, ticket: Ticket, work: Work) {
         self.0.borrow_mut().work.push((ticket, work));
     }

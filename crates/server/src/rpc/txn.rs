@@ -22,8 +22,11 @@ impl<N: NodeAccess> RpcServices<N> {
             return Ok(());
         }
         let cost = quota::txn(&request);
-        if cost > 0 && !self.fits_quota(cost) {
-            return self.over_quota(call);
+        if cost > 0 {
+            self.check_disk()?;
+            if !self.fits_quota(cost) {
+                return self.over_quota(call);
+            }
         }
         self.propose(call, field::TXN, &body)
     }
