@@ -9,11 +9,11 @@ pub const WAITING_READS_MAX: usize = 1 << 20;
 /// Records a compaction slice looks at between two batches of work.
 pub const COMPACTION_SLICE_RECORDS: usize = 256;
 /// Index entries a rewrite relocates between two batches of work.
-pub const REWRITE_SLICE_RECORDS: usize = 256;
+pub const REWRITE_SLICE_RECORDS: usize = 512;
 /// Bytes of segments that one rewrite reads at most.
 pub const REWRITE_BYTES_MAX: u64 = 256 << 20;
 /// Log bytes applied since the last checkpoint that make the next one due, at least.
-pub const CHECKPOINT_LOG_BYTES_MIN: u64 = 64 << 20;
+pub const CHECKPOINT_LOG_BYTES_MIN: u64 = 32 << 20;
 /// The same, at most: it bounds the write-ahead log and the replay at a start.
 pub const CHECKPOINT_LOG_BYTES_MAX: u64 = 512 << 20;
 /// Leases revoked in one append at most.

@@ -509,7 +509,7 @@ impl Node {
             self.rewrite_running = true;
             effects.jobs.push(Job::Rewrite(Box::new(job)));
         }
-        if !self.checkpoint_running && !relocating && self.log_bytes_since_checkpoint >= self.checkpoint_due_bytes() {
+        if !self.checkpoint_running && self.log_bytes_since_checkpoint >= self.checkpoint_due_bytes() {
             self.start_checkpoint(effects)?;
         }
         Ok(())
@@ -582,7 +582,7 @@ impl Node {
 /// Set in the request ids that fronts make, clear in the node's own, so that the two never meet.
 pub const FRONT_REQUEST_BIT: u64 = 1 << 47;
 /// Index bytes a key costs in a checkpoint, for the pace of checkpoints only.
-const INDEX_BYTES_PER_KEY: u64 = 64;
+const INDEX_BYTES_PER_KEY: u64 = 32;
 /// What an entry costs in the log besides its data.
 const ENTRY_LOG_OVERHEAD_BYTES: u64 = 32;
 
