@@ -7,7 +7,10 @@ pub const WAITING_BYTES_MAX: usize = 256 << 20;
 /// Linearizable reads that wait for confirmation at most; beyond it TooManyRequests.
 pub const WAITING_READS_MAX: usize = 1 << 20;
 /// Records a compaction slice looks at between two batches of work.
-pub const COMPACTION_SLICE_RECORDS: usize = 256;
+pub const COMPACTION_SLICE_RECORDS: usize = 128;
+/// Stored bytes above which a compaction's hash (D-4) is not computed: it reads all of them, and would cost every
+/// compaction of a large store more than the compaction.
+pub const COMPACTION_HASH_BYTES_MAX: u64 = 256 << 20;
 /// Index entries a rewrite relocates between two batches of work.
 pub const REWRITE_SLICE_RECORDS: usize = 512;
 /// Bytes of segments that one rewrite reads at most.

@@ -335,7 +335,9 @@ impl Node {
                 if let Ok(applied) = &outcome.result {
                     self.lease_effect(applied.lease_effect.as_ref(), effects);
                 }
-                if let Some(hash) = outcome.compaction_hash {
+                if let Some(hash) = outcome.compaction_hash
+                    && self.state.store().log().live_bytes() <= limits::COMPACTION_HASH_BYTES_MAX
+                {
                     self.hashing += 1;
                     effects.jobs.push(Job::CompactionHash(Box::new(hash)));
                 }

@@ -50,6 +50,8 @@ pub trait File: Send + Sync {
     fn write_at(&self, data: &[&[u8]], offset: u64) -> io::Result<()>;
     /// A hint that the bytes `[offset, offset + len)` will be viewed soon. Never waits; may do nothing.
     fn prefetch(&self, _offset: u64, _len: usize) {}
+    /// A hint that the bytes `[offset, offset + len)` will be read in order. Never waits; may do nothing.
+    fn read_ahead(&self, _offset: u64, _len: u64) {}
     /// Makes the contents written so far, and the length, durable.
     fn sync_data(&self) -> io::Result<()>;
     /// Cuts or extends (with zeros) the file.

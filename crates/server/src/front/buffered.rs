@@ -15,9 +15,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::pings::Scanner;
 
 /// Bytes gathered before a write goes to the socket at once.
-const GATHERED_BYTES_MAX: usize = 128 << 10;
+const GATHERED_BYTES_MAX: usize = 256 << 10;
 /// A buffer that grew beyond this is given back when it is empty.
 const KEPT_BYTES_MAX: usize = 16 << 10;
+/// What HTTP/2 writes at once at most: a frame of the default size and its header. A buffer that holds more than what is
+/// kept is about to hold all of a large answer, so it grows once.
+const FRAME_BYTES_MAX: usize = (16 << 10) + 9;
 
 /// The connection's task's end: sends what was gathered.
 pub(crate) struct Gathered<T>(Rc<RefCell<Inner<T>>>);
@@ -83,6 +86,13 @@ impl<T: AsyncWrite + Unpin> Inner<T> {
         Poll::Ready(Ok(()))
     }
 
+    /// Makes room for `more` bytes: a little, or at once all that may gather.
+    fn grow(&mut self, more: usize) {
+        if self.out.len() + more > KEPT_BYTES_MAX && self.out.capacity() < GATHERED_BYTES_MAX {
+            self.out.reserve(GATHERED_BYTES_MAX + FRAME_BYTES_MAX - self.out.len());
+        }
+    }
+
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.out.len() - self.sent < GATHERED_BYTES_MAX { Poll::Ready(Ok(())) } else { self.poll_send(cx) }
     }
@@ -103,6 +113,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Buffered<T> {
         let mut inner = self.0.borrow_mut();
         ready!(inner.poll_room(cx))?;
         inner.answered.scan(buf);
+        inner.grow(buf.len());
         inner.out.extend_from_slice(buf);
         Poll::Ready(Ok(buf.len()))
     }
@@ -115,6 +126,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Buffered<T> {
         let mut inner = self.0.borrow_mut();
         ready!(inner.poll_room(cx))?;
         let before = inner.out.len();
+        inner.grow(bufs.iter().map(|buf| buf.len()).sum());
         for buf in bufs {
             inner.answered.scan(buf);
             inner.out.extend_from_slice(buf);

@@ -28,6 +28,8 @@ pub(crate) const SEGMENT_HEADER: u64 = 32;
 pub(crate) const SPARSE_INTERVAL: u64 = 16 << 10;
 /// Bytes a walk looks at under one view of the file.
 const WALK_WINDOW: u64 = 256 << 10;
+/// Bytes a walk asks for ahead of itself.
+const READ_AHEAD: u64 = 4 * WALK_WINDOW;
 
 const MAGIC: [u8; 8] = *b"ceteraRL";
 const VERSION: u32 = 1;
@@ -244,6 +246,10 @@ impl Segment {
         let mut window = WALK_WINDOW;
         let mut previous = None;
         while at < to {
+            // Most walks end within their first window and need nothing more.
+            if at > from {
+                self.file.read_ahead(at, READ_AHEAD.min(to - at));
+            }
             let room = to - at;
             let mut pos = 0;
             let mut stopped = false;
@@ -331,6 +337,7 @@ impl Segment {
             let start = at;
             let mut bad = false;
             let window = WALK_WINDOW.min(to - start) as usize;
+            self.file.read_ahead(start, READ_AHEAD.min(to - start));
             self.file
                 .view(start, window, &mut |bytes| {
                     while at < to {

@@ -11,6 +11,7 @@
 use std::{
     fs::{self, OpenOptions, TryLockError},
     io::{self, IoSlice},
+    num::NonZeroU64,
     os::unix::fs::FileExt,
     path::Path,
     sync::{
@@ -19,7 +20,7 @@ use std::{
     },
 };
 
-use memmap2::{Mmap, MmapOptions};
+use memmap2::{Advice, Mmap, MmapOptions};
 use rustix::fs::FallocateFlags;
 
 use super::{File, Lock, Vfs};
@@ -125,6 +126,9 @@ impl RealFile {
         // touched (`view` checks the length first), and owners neither cut a file nor overwrite bytes that are
         // being viewed (module comment).
         let made = unsafe { MmapOptions::new().len(len).map(&self.file)? };
+        // Records are read at random places: the kernel must not read 128 KiB around each of them. Whoever reads in
+        // order says so (`read_ahead`). A kernel that does not know the advice costs only time.
+        let _ = made.advise(Advice::Random);
         // Two threads may both make one; the second is dropped.
         Ok(slot.get_or_init(|| made))
     }
@@ -199,6 +203,11 @@ impl File for RealFile {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn read_ahead(&self, offset: u64, len: u64) {
+        // A hint that fails costs only time.
+        let _ = rustix::fs::fadvise(&self.file, offset, NonZeroU64::new(len), rustix::fs::Advice::WillNeed);
     }
 
     fn prefetch(&self, offset: u64, len: usize) {
