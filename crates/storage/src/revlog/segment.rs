@@ -246,10 +246,7 @@ impl Segment {
         let mut window = WALK_WINDOW;
         let mut previous = None;
         while at < to {
-            // Most walks end within their first window and need nothing more.
-            if at > from {
-                self.file.read_ahead(at, READ_AHEAD.min(to - at));
-            }
+            self.file.read_ahead(at, READ_AHEAD.min(to - at));
             let room = to - at;
             let mut pos = 0;
             let mut stopped = false;
