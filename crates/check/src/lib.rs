@@ -4,3 +4,4 @@
 //! checkers know nothing of the server: they judge by the history alone.
 
 pub mod history;
+pub mod keys;
