@@ -3,5 +3,6 @@
 //! A [`history::History`] is what the clients of one run recorded, in the simulator or against real processes. The
 //! checkers know nothing of the server: they judge by the history alone.
 
+pub mod generate;
 pub mod history;
 pub mod keys;
