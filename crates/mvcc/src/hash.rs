@@ -23,7 +23,7 @@
 
 use std::{ops::ControlFlow, sync::Arc};
 
-use cetera_storage::{revision::Revision, revlog::Record};
+use cetera_storage::{crc, revision::Revision, revlog::Record};
 
 use crate::{encode::key_of_payload, error::MvccError, tree::KeyEnd, view::View};
 
@@ -59,7 +59,7 @@ impl View {
     fn compute_hash(&self, revision: i64) -> Result<HashKv, MvccError> {
         let any_alive = self.index.range(&[], KeyEnd::Open).any(|(_, entry)| entry.hashed_below(revision).is_some());
         let keep_at = if any_alive { revision } else { self.compacted };
-        let mut hash = crc32c::crc32c(b"key");
+        let mut hash = crc::crc32c(b"key");
         self.log.scan(Revision::default(), &mut |_, record| {
             if record.revision.main > revision {
                 return ControlFlow::Break(());
@@ -86,7 +86,7 @@ fn append_record(hash: u32, record: &Record<'_>) -> u32 {
     key[9..17].copy_from_slice(&record.revision.sub.to_be_bytes());
     key[17] = b't';
     let key = if record.tombstone { &key[..] } else { &key[..17] };
-    crc32c::crc32c_append(crc32c::crc32c_append(hash, key), record.payload)
+    crc::crc32c_append(crc::crc32c_append(hash, key), record.payload)
 }
 
 /// The hash a compaction leaves behind, not computed yet: Send, to be run on a background thread. It holds the store

@@ -19,7 +19,7 @@ pub mod status;
 mod txn;
 pub mod watch;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
@@ -43,6 +43,9 @@ use crate::seam::{CallId, CallMetadata, Inbound, Mail, Outbound, Services, Statu
 
 /// Answers are written into chunks of this size.
 const ARENA_BYTES: usize = 64 << 10;
+/// Bytes of range answers after which the rest waits for another turn: connections send what there is in between, so
+/// that answers go out while they are warm, and a small call does not stand behind many large ones.
+const RANGES_PER_TURN_BYTES: usize = 256 << 10;
 /// Election timeouts without a leader after which streams that require one are ended (G-6).
 const LEADERLESS_POLLS_MAX: u32 = 3;
 
@@ -107,6 +110,10 @@ pub struct RpcServices<N> {
     renewals: IdMap<(CallId, u64)>,
     next_renewal: u64,
     watch: WatchService,
+    /// Ranges that may be served and wait for their turn. At most one for each open call.
+    ranges: VecDeque<CallId>,
+    /// Bytes of range answers made in this turn.
+    range_bytes: usize,
     /// Streams that asked to be ended when there is no leader (G-6).
     need_leader: Vec<CallId>,
     leaderless_polls: u32,
@@ -204,6 +211,8 @@ impl<N: NodeAccess> RpcServices<N> {
             renewals: IdMap::default(),
             next_renewal: lease::RENEWAL_SLOTS,
             watch,
+            ranges: VecDeque::new(),
+            range_bytes: 0,
             need_leader: Vec::new(),
             leaderless_polls: 0,
             next_leader_poll_ms: 0,
@@ -219,6 +228,7 @@ impl<N: NodeAccess> RpcServices<N> {
         self.published = self.node.published();
         self.headers.set_term(self.published.term);
         self.watch.begin(&self.published);
+        self.range_bytes = 0;
     }
 
     /// Ends the watch service's turn.
@@ -409,7 +419,7 @@ impl<N: NodeAccess> RpcServices<N> {
                 respond(call, slices, out);
                 Ok(())
             }
-            (Wait::Range(request), Reply::Read) => self.serve_range(call, &request, out),
+            (Wait::Range(request), Reply::Read) => self.range_in_turn(call, request, out),
             (Wait::RangeStream(request), Reply::Read) => self.serve_range_stream(call, *request, out),
             (Wait::Txn(request), Reply::Read) => self.serve_txn(call, &request, out),
             (Wait::MemberList, Reply::Read) => self.serve_member_list(call, out),
@@ -538,13 +548,17 @@ impl<N: NodeAccess> Services for RpcServices<N> {
     }
 
     fn pending(&self) -> bool {
-        self.watch.pending()
+        self.watch.pending() || !self.ranges.is_empty()
     }
 
     fn turn(&mut self, out: &mut Vec<Outbound>) {
         self.refresh();
-        self.watch.turn();
-        self.flush_watch(out);
+        self.serve_ranges(out);
+        if self.watch.pending() {
+            self.watch.turn();
+            self.flush_watch(out);
+        }
+        self.flush();
     }
 }
 

@@ -2,6 +2,7 @@
 //! directory. No protobuf, no consensus, no threads: callers decide what is written and when it is synced.
 
 pub mod checkpoint;
+pub mod crc;
 pub mod datadir;
 pub mod revision;
 pub mod revlog;

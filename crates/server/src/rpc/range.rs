@@ -6,7 +6,7 @@ use cetera_proto::etcdserverpb::RangeRequest;
 use cetera_state::{range_query, validate};
 
 use super::status::Error;
-use super::{NodeAccess, RpcServices, Wait, decode, respond};
+use super::{NodeAccess, RANGES_PER_TURN_BYTES, RpcServices, State, Wait, decode, respond};
 use crate::seam::{CallId, Outbound, Status};
 
 impl<N: NodeAccess> RpcServices<N> {
@@ -15,13 +15,41 @@ impl<N: NodeAccess> RpcServices<N> {
         let request: RangeRequest = decode(body)?;
         validate::range(&request)?;
         if request.serializable {
-            return self.serve_range(call, &request, out);
+            return self.range_in_turn(call, Box::new(request), out);
         }
         if self.published.is_learner {
             return Err(Error::NotSupportedForLearner.into());
         }
         self.confirm(call, Wait::Range(Box::new(request)));
         Ok(())
+    }
+
+    /// Serves a range now, or after those that wait already.
+    pub(super) fn range_in_turn(
+        &mut self,
+        call: CallId,
+        request: Box<RangeRequest>,
+        out: &mut Vec<Outbound>,
+    ) -> Result<(), Status> {
+        if self.ranges.is_empty() && self.range_bytes < RANGES_PER_TURN_BYTES {
+            return self.serve_range(call, &request, out);
+        }
+        self.calls.insert(call, State::Waits(Wait::Range(request)));
+        self.ranges.push_back(call);
+        Ok(())
+    }
+
+    /// Serves ranges that wait, as many as one turn may.
+    pub(super) fn serve_ranges(&mut self, out: &mut Vec<Outbound>) {
+        while self.range_bytes < RANGES_PER_TURN_BYTES
+            && let Some(call) = self.ranges.pop_front()
+        {
+            // One that was cancelled meanwhile is not there.
+            let Some(State::Waits(Wait::Range(request))) = self.calls.remove(&call) else { continue };
+            if let Err(status) = self.serve_range(call, &request, out) {
+                out.push(Outbound::Finish { call, status });
+            }
+        }
     }
 
     /// Writes header and answer into one buffer.
@@ -36,6 +64,7 @@ impl<N: NodeAccess> RpcServices<N> {
         let written = range_into(view, request, &mut self.arena);
         self.counts.ranges += 1;
         let answer = self.arena.split();
+        self.range_bytes += answer.len();
         written?;
         respond(call, vec![answer.freeze()], out);
         Ok(())

@@ -292,6 +292,33 @@ fn one_batch_of_many_calls() {
 }
 
 #[test]
+fn many_large_ranges_take_turns() {
+    let mut harness = Harness::new();
+    const CALLS: usize = 6;
+    let value = vec![b'v'; 3_000];
+    for n in 0..CALLS * RANGES_PER_TURN_BYTES / 3_000 / 4 {
+        let put = PutRequest { key: format!("k{n:03}").into(), value: value.clone().into(), ..Default::default() };
+        let _: PutResponse = harness.ok(PUT, &put);
+    }
+    let all =
+        |serializable| RangeRequest { key: "k".into(), range_end: "l".into(), serializable, ..Default::default() };
+    let calls: Vec<CallId> = (0..CALLS).map(|n| harness.front.call(RANGE, &all(n % 2 == 0))).collect();
+    let answered =
+        |harness: &Harness| calls.iter().filter(|call| harness.front.answer(**call).status.is_some()).count();
+    harness.turn();
+    assert!((1..CALLS).contains(&answered(&harness)), "all at once, or none");
+    assert!(harness.front.services().pending());
+    // One that leaves while it waits is not answered.
+    let gone = *calls.iter().rev().find(|call| harness.front.answer(**call).status.is_none()).expect("one waits");
+    harness.front.cancel(gone);
+    harness.turn();
+    harness.front.settle();
+    assert_eq!(answered(&harness), CALLS - 1);
+    let first = harness.front.answer(calls[0]).messages.clone();
+    assert!(calls.iter().all(|call| *call == gone || harness.front.answer(*call).messages == first));
+}
+
+#[test]
 fn requests_are_refused_in_etcds_words() {
     let mut harness = Harness::new();
     let put = |key: &'static str| PutRequest { key: key.into(), ..Default::default() };

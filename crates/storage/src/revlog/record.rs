@@ -1,6 +1,7 @@
 //! The bytes of one record: `crc32c u32 | payload length u32 | main i64 | sub u32, top bit = tombstone | payload`,
 //! all little endian. The checksum covers everything after itself.
 
+use crate::crc;
 use crate::revision::Revision;
 
 /// Bytes before a record's payload.
@@ -67,7 +68,7 @@ pub(crate) fn encode(out: &mut Vec<u8>, revision: Revision, tombstone: bool, pay
     for part in payload {
         out.extend_from_slice(part);
     }
-    let crc = crc32c::crc32c(&out[start + 4..]);
+    let crc = crc::crc32c(&out[start + 4..]);
     out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
     RECORD_HEADER + len
 }
@@ -93,7 +94,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Parsed<'_> {
     if bytes.len() < size {
         return Parsed::Partial(size);
     }
-    if crc32c::crc32c(&bytes[4..size]) != u32_at(bytes, 0) {
+    if crc::crc32c(&bytes[4..size]) != u32_at(bytes, 0) {
         return Parsed::Bad;
     }
     let tombstone = u32_at(bytes, 16) & TOMBSTONE != 0;

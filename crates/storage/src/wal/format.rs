@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::WalEntry;
+use crate::crc;
 
 /// Batches start at multiples of this.
 pub(super) const ALIGN: u64 = 8;
@@ -58,7 +59,7 @@ impl SegmentHeader {
         out.extend_from_slice(&(self.metadata.len() as u32).to_le_bytes());
         out.extend_from_slice(&self.metadata);
         out.resize(len as usize, 0);
-        let crc = crc32c::crc32c(&out[16..]);
+        let crc = crc::crc32c(&out[16..]);
         out[12..16].copy_from_slice(&crc.to_le_bytes());
         out
     }
@@ -74,7 +75,7 @@ impl SegmentHeader {
         let len = u32_at(segment, 32) as usize;
         let metadata_len = u32_at(segment, 36) as usize;
         let whole = (SEGMENT_FIXED_BYTES..=segment.len()).contains(&len) && metadata_len <= len - SEGMENT_FIXED_BYTES;
-        if !whole || crc32c::crc32c(&segment[16..len]) != u32_at(segment, 12) {
+        if !whole || crc::crc32c(&segment[16..len]) != u32_at(segment, 12) {
             return Err(HeaderFault::Bad);
         }
         let metadata = &segment[SEGMENT_FIXED_BYTES..SEGMENT_FIXED_BYTES + metadata_len];
@@ -153,9 +154,9 @@ impl Encoded {
         let end = u64::from(header.offset) + BATCH_HEADER_BYTES + payload + padding;
         let mut encoded = Self { buf, long, crc: 0, end };
         let slices = encoded.slices();
-        let mut crc = crc32c::crc32c_append(salted(salt), &slices[0][8..]);
+        let mut crc = crc::crc32c_append(salted(salt), &slices[0][8..]);
         for slice in &slices[1..] {
-            crc = crc32c::crc32c_append(crc, slice);
+            crc = crc::crc32c_append(crc, slice);
         }
         encoded.crc = crc;
         encoded.buf[4..8].copy_from_slice(&crc.to_le_bytes());
@@ -206,7 +207,7 @@ pub(super) fn read_batch(segment: &[u8], at: u64, sequence: u64, salt: u64) -> O
         return None;
     }
     let covered = &bytes[8..(end - at) as usize];
-    let crc = crc32c::crc32c_append(salted(salt), covered);
+    let crc = crc::crc32c_append(salted(salt), covered);
     if crc != u32_at(bytes, 4) {
         return None;
     }
@@ -251,7 +252,7 @@ impl Batch<'_> {
 }
 
 fn salted(salt: u64) -> u32 {
-    crc32c::crc32c(&salt.to_le_bytes())
+    crc::crc32c(&salt.to_le_bytes())
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
