@@ -66,7 +66,7 @@ use bytes::Bytes;
 pub use self::prepare::{PrepareJob, Prepared};
 use self::{
     format::{BATCH_HEADER_BYTES, BatchHeader, Encoded, FLAG_FIRST, FLAG_OPEN, Position, SegmentHeader, header_bytes},
-    recover::{Found, Recovery},
+    recover::{Found, Keep, Recovery},
     segment::{Fill, Segment, Spare},
 };
 use crate::vfs::Vfs;
@@ -111,11 +111,16 @@ pub struct WalOptions {
     pub max_bytes: u64,
     /// Mixed into every checksum of a new log ([`Wal::create`]); pick it at random. An existing log keeps its own.
     pub salt: u64,
+    /// Entries at or below the checkpoint that [`Wal::open`] hands out at most, newest ones; 0 = none. What is not
+    /// released yet is there to be had.
+    pub keep_entries: usize,
+    /// Bytes of those entries at most, but for the newest one.
+    pub keep_bytes: usize,
 }
 
 impl Default for WalOptions {
     fn default() -> Self {
-        Self { segment_bytes: 16 << 20, max_bytes: 1 << 30, salt: 0 }
+        Self { segment_bytes: 16 << 20, max_bytes: 1 << 30, salt: 0, keep_entries: 0, keep_bytes: 0 }
     }
 }
 
@@ -223,6 +228,9 @@ pub struct Recovered {
     pub state: Option<Bytes>,
     /// Entries above the checkpoint, overrides applied, consecutive from `after + 1`.
     pub entries: Vec<WalEntry>,
+    /// Entries below those, consecutive up to `after`, for members that lag: as many as are left and
+    /// [`WalOptions::keep_entries`] and [`WalOptions::keep_bytes`] allow.
+    pub kept: Vec<WalEntry>,
     /// A tail that was cut.
     pub torn: Option<TornTail>,
 }
@@ -232,9 +240,15 @@ impl Recovered {
     /// suffix, installed a snapshot whose last entry has `term`, and stopped before the leader's entries overrode
     /// the suffix. Terms never fall along a log, so a first entry of a lower term tells. Voting with such entries
     /// could lose committed ones. Call it with the term of the checkpoint before handing the entries to Raft.
+    ///
+    /// The entries below the checkpoint go likewise unless the last of them is the checkpoint's own: then, and only
+    /// then, all before it are those of the group.
     pub fn discard_superseded(&mut self, term: u64) {
         if self.entries.first().is_some_and(|entry| entry.term < term) {
             self.entries.clear();
+        }
+        if self.kept.last().is_some_and(|entry| entry.term != term) {
+            self.kept.clear();
         }
     }
 }
@@ -328,8 +342,22 @@ impl Wal {
     /// Opens the log in `dir` and reads what it holds above index `after`, the index of the checkpoint it goes
     /// with. Everything returned is durable. A refusal changes nothing on disk.
     pub fn open(vfs: Arc<dyn Vfs>, dir: &Path, options: WalOptions, after: u64) -> Result<(Self, Recovered), WalError> {
-        let Recovery { metadata, salt, chain, strays, end, end_crc, epoch, synced, last_index, state, entries, torn } =
-            recover::read(&*vfs, dir, after)?;
+        let keep = Keep { entries: options.keep_entries, bytes: options.keep_bytes };
+        let Recovery {
+            metadata,
+            salt,
+            chain,
+            strays,
+            end,
+            end_crc,
+            epoch,
+            synced,
+            last_index,
+            state,
+            entries,
+            kept,
+            torn,
+        } = recover::read(&*vfs, dir, after, keep)?;
         check_options(&options, &metadata);
         // Spares count: one made of a segment with the same number would take their name.
         let names = vfs.list(dir).map_err(WalError::io("list", dir))?;
@@ -356,7 +384,7 @@ impl Wal {
         wal.clean(strays)?;
         wal.rewrite_unclaimed(end)?;
         wal.open_epoch()?;
-        Ok((wal, Recovered { metadata, state, entries, torn }))
+        Ok((wal, Recovered { metadata, state, entries, kept, torn }))
     }
 
     /// Appends one batch with one gathered write. Not durable before [`Wal::sync`]. An empty batch is nothing.

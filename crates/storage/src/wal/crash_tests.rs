@@ -96,6 +96,16 @@ impl Life {
                 self.moments[self.synced..].iter().map(|m| (m.state.clone(), shape(m))).collect::<Vec<_>>()
             ));
         };
+        // What is below the checkpoint is that of the log too, without a gap, up to the bounds.
+        let below: Vec<_> = moment.entries.iter().filter(|entry| entry.index <= self.after).collect();
+        let kept = &recovered.kept;
+        if kept.len() > below.len() || !below[below.len() - kept.len()..].iter().copied().eq(kept) {
+            return Err(format!("entries below the checkpoint at {} are wrong: {kept:?}", self.after));
+        }
+        let bytes: usize = kept.iter().map(|entry| entry.data.len()).sum();
+        if kept.len() > options().keep_entries || (bytes > options().keep_bytes && kept.len() > 1) {
+            return Err(format!("{} entries of {bytes} bytes are kept below the checkpoint", kept.len()));
+        }
         self.settle(moment);
         let files = self.vfs.list(dir).map_err(|error| error.to_string())?;
         if files.len() != wal.segments.len() + wal.spares.len() || wal.spares.len() > MAX_SPARES {

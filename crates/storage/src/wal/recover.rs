@@ -5,7 +5,7 @@
 //! been synced. At the end the highest claim must lie inside of what could be followed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -63,14 +63,22 @@ pub(super) struct Recovery {
     pub(super) last_index: u64,
     pub(super) state: Option<Bytes>,
     pub(super) entries: Vec<WalEntry>,
+    pub(super) kept: Vec<WalEntry>,
     pub(super) torn: Option<TornTail>,
 }
 
-pub(super) fn read(vfs: &dyn Vfs, dir: &Path, after: u64) -> Result<Recovery, WalError> {
+/// How much below the checkpoint is wanted.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Keep {
+    pub(super) entries: usize,
+    pub(super) bytes: usize,
+}
+
+pub(super) fn read(vfs: &dyn Vfs, dir: &Path, after: u64, keep: Keep) -> Result<Recovery, WalError> {
     let names = vfs.list(dir).map_err(WalError::io("list", dir))?;
     // Names have a fixed width: their order is the order of the numbers.
     let sequences = names.iter().filter_map(|name| Some((segment::sequence_of(name)?, name)));
-    let mut reader = Reader { after, ..Reader::default() };
+    let mut reader = Reader { after, kept: Kept { keep, ..Kept::default() }, ..Reader::default() };
     let mut data = Vec::new();
     for (sequence, name) in sequences {
         let path = dir.join(name);
@@ -106,8 +114,52 @@ struct Reader {
     max_epoch: u32,
     state: Option<Bytes>,
     entries: Vec<WalEntry>,
+    kept: Kept,
     /// Remains of writes behind the end of the last segment of the chain, and in later files.
     torn: Vec<TornTail>,
+}
+
+/// Entries at or below the checkpoint: the newest consecutive ones, within bounds.
+#[derive(Default)]
+struct Kept {
+    keep: Keep,
+    entries: VecDeque<WalEntry>,
+    bytes: usize,
+}
+
+impl Kept {
+    /// Takes out `index` and all above it: they are overridden.
+    fn cut(&mut self, index: u64) {
+        while let Some(entry) = self.entries.pop_back_if(|entry| entry.index >= index) {
+            self.bytes -= entry.data.len();
+        }
+    }
+
+    fn push(&mut self, index: u64, term: u64, data: &[u8]) {
+        if self.keep.entries == 0 {
+            return;
+        }
+        if self.entries.back().is_some_and(|last| last.index + 1 != index) {
+            self.clear();
+        }
+        self.entries.push_back(WalEntry { index, term, data: Bytes::copy_from_slice(data) });
+        self.bytes += data.len();
+        while self.entries.len() > self.keep.entries || (self.bytes > self.keep.bytes && self.entries.len() > 1) {
+            let oldest = self.entries.pop_front().expect("there are some");
+            self.bytes -= oldest.data.len();
+        }
+    }
+
+    fn clear(&mut self) {
+        self.entries.clear();
+        self.bytes = 0;
+    }
+
+    /// What leads up to `after` without a gap.
+    fn up_to(self, after: u64) -> Vec<WalEntry> {
+        let whole = self.entries.back().is_some_and(|last| last.index == after);
+        if whole { self.entries.into() } else { Vec::new() }
+    }
 }
 
 /// The end of what could be followed so far.
@@ -186,6 +238,7 @@ impl Reader {
         }
         self.strays.append(&mut self.chain);
         self.entries.clear();
+        self.kept.clear();
         self.state = None;
         self.released_index = (previous.sequence != 0).then_some(first.header.last_index);
         self.cursor = Some(Cursor {
@@ -200,7 +253,7 @@ impl Reader {
     fn take(&mut self, found: &mut Found, batch: &Batch<'_>) -> Result<(), WalError> {
         self.claim(batch);
         let mut last_index = batch.header.last_index;
-        let (entries, after) = (&mut self.entries, self.after);
+        let (entries, kept, after) = (&mut self.entries, &mut self.kept, self.after);
         let state = batch.contents(|index, term, data| {
             last_index = index;
             found.highest_index = found.highest_index.max(index);
@@ -208,8 +261,11 @@ impl Reader {
             while entries.last().is_some_and(|entry| entry.index >= index) {
                 entries.pop();
             }
+            kept.cut(index);
             if index > after {
                 entries.push(WalEntry { index, term, data: Bytes::copy_from_slice(data) });
+            } else {
+                kept.push(index, term, data);
             }
         });
         let state = state.ok_or_else(|| damaged(&found.path, found.end, "a batch contradicts itself"))?;
@@ -300,6 +356,7 @@ impl Reader {
             last_index: cursor.last_index,
             state: self.state,
             entries: self.entries,
+            kept: self.kept.up_to(self.after),
             torn: self.torn.into_iter().next(),
             chain: self.chain,
             strays: self.strays,

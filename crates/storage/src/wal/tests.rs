@@ -7,7 +7,7 @@ use crate::vfs::{
 const DIR: &str = "/wal";
 
 pub(super) fn options() -> WalOptions {
-    WalOptions { segment_bytes: 8192, max_bytes: 1 << 20, salt: 77 }
+    WalOptions { segment_bytes: 8192, max_bytes: 1 << 20, salt: 77, keep_entries: 40, keep_bytes: 3000 }
 }
 
 pub(super) fn entry(index: u64, term: u64, len: usize) -> WalEntry {
@@ -112,9 +112,27 @@ fn a_suffix_older_than_the_snapshot_is_told() {
     wal.sync().unwrap();
     let (_, mut recovered) = open(&vfs, 5).unwrap();
     recovered.discard_superseded(1);
-    assert_eq!(recovered.entries.len(), 4);
+    assert_eq!((recovered.entries.len(), recovered.kept.len()), (4, 5));
     recovered.discard_superseded(2);
-    assert!(recovered.entries.is_empty());
+    assert!(recovered.entries.is_empty() && recovered.kept.is_empty());
+}
+
+#[test]
+fn what_is_not_released_is_kept_for_others() {
+    let (vfs, mut wal) = new_log();
+    wal.append(&batch((1..=100).map(|index| entry(index, 1, 9)))).unwrap();
+    wal.append(&batch((81..=90).map(|index| entry(index, 2, 9)))).unwrap();
+    wal.sync().unwrap();
+    let (_, recovered) = open(&vfs, 85).unwrap();
+    let kept: Vec<(u64, u64)> = recovered.kept.iter().map(|entry| (entry.index, entry.term)).collect();
+    let wanted: Vec<(u64, u64)> = (46..=80).map(|index| (index, 1)).chain((81..=85).map(|index| (index, 2))).collect();
+    assert_eq!(kept, wanted, "the newest 40, overrides applied");
+    assert_eq!(indexes(&recovered), (86..=90).map(|index| (index, 2)).collect::<Vec<_>>());
+    let (mut wal, recovered) = open(&vfs, 95).unwrap();
+    assert!(recovered.kept.is_empty(), "the log does not reach the checkpoint: nothing below it goes with it");
+    fill(&mut wal, 91..=120);
+    let (_, recovered) = open(&vfs, 110).unwrap();
+    assert_eq!(recovered.kept.iter().map(|entry| entry.index).collect::<Vec<_>>(), (105..=110).collect::<Vec<_>>());
 }
 
 #[test]
