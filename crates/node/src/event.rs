@@ -170,7 +170,8 @@ pub struct Effects {
     pub replies: Vec<(Ticket, Reply)>,
     /// Background work; each ends in an [`Event::Job`].
     pub jobs: Vec<Job>,
-    /// Entries through this index are covered by a durable checkpoint: the log may let go of them.
+    /// Entries through this index are covered by a durable checkpoint and not kept for other members: the log may let
+    /// go of them.
     pub release_wal: Option<u64>,
     /// Background slices are left to do: step again soon, with or without events.
     pub more: bool,

@@ -541,7 +541,8 @@ impl Node {
                 self.checkpoint_running = false;
                 // A file that cannot be unlinked now is found and removed by the next start.
                 let _ = self.state.store_mut().remove_retired(&manifest);
-                effects.release_wal = Some(index);
+                // A member that lags is sent what is kept in memory; a restarted leader must find it on its disk.
+                effects.release_wal = Some(if self.group.is_alone() { index } else { index.min(self.group.dropped()) });
             }
             JobDone::Rewrite(done) => {
                 self.rewrite_running = false;

@@ -5,7 +5,8 @@
 //!    recorded; without one the state is empty, at index 0.
 //! 3. The write-ahead log is opened; its entries after A up to the saved commit index go through the same `apply` as
 //!    ever. Members come from A plus this replay, never from entries older than A.
-//! 4. Only then the consensus group is created, with the entries beyond the commit index as its undecided tail.
+//! 4. Only then the consensus group is created, with the entries beyond the commit index as its undecided tail, and, in
+//!    a group of several, with what the log still holds below A, for members that lag.
 //!
 //! A first start writes one AddNode entry per member, term 1, as committed (B-1), and then takes steps 2 to 4 like any
 //! other start. A crash before that write is synced leaves an empty log, and the next start is a first start again.
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cetera_mvcc::Store;
 use cetera_proto::{etcdserverpb::Metadata, raftpb};
+use cetera_raft::log::{KEEP_BYTES_MAX, KEEP_ENTRIES_MAX};
 use cetera_raft::{Config as GroupConfig, Entry, EntryKind, Group, Recovered as GroupState};
 use cetera_state::member::{Member, write_member};
 use cetera_state::{State, StateLimits, StateRestore};
@@ -51,7 +53,8 @@ pub struct Start {
     pub now_ms: u64,
     /// Log bytes between checkpoints, if not to follow the size of the index.
     pub checkpoint_log_bytes: Option<u64>,
-    /// Sizes of the write-ahead log.
+    /// Sizes of the write-ahead log. How much of it is kept for members that lag is not read here: nothing in a group
+    /// of one, else what the group keeps in memory too.
     pub wal: WalOptions,
     /// Sizes of the revision log.
     pub log: RevLogOptions,
@@ -130,16 +133,20 @@ pub fn open(vfs: &Arc<dyn Vfs>, dir: &Path, start: Start) -> Result<Opened, Star
     // Before the revision log is cut to what the checkpoint says: if the two logs do not meet, nothing is touched.
     let (wal, mut recovered, first_start) = open_wal(vfs, &data_dir.wal_dir(), &start, checkpoint)?;
     let mut applied_state = restore(vfs, &data_dir, &start, reader)?;
-    let before = (applied_state.applied_index(), applied_state.applied_term());
+    let mut before = (applied_state.applied_index(), applied_state.applied_term());
     recovered.discard_superseded(before.1);
     let metadata = Metadata::decode(recovered.metadata).map_err(storage)?;
     let hard_state = match recovered.state {
         Some(bytes) => raftpb::HardState::decode(bytes).map_err(storage)?,
         None => raftpb::HardState::default(),
     };
-    let entries = decode_entries(recovered.entries)?;
+    let mut entries = decode_entries(recovered.entries)?;
     let replayed = replay(&mut applied_state, &entries, hard_state.commit)?;
     let applied = applied_state.applied_index();
+    let conf_state = applied_state.conf_state();
+    if conf_state.voters.len() + conf_state.learners.len() > 1 {
+        prepend(&mut entries, &mut before, decode_entries(recovered.kept)?);
+    }
     let group = Group::new(
         GroupConfig {
             id: metadata.node_id,
@@ -150,7 +157,7 @@ pub fn open(vfs: &Arc<dyn Vfs>, dir: &Path, start: Start) -> Result<Opened, Star
         },
         GroupState {
             hard_state: raftpb::HardState { commit: hard_state.commit.max(applied), ..hard_state },
-            conf_state: applied_state.conf_state(),
+            conf_state,
             applied,
             before,
             entries,
@@ -179,7 +186,8 @@ fn open_wal(
 ) -> Result<(Wal, Recovered, bool), StartError> {
     if Wal::exists(vfs.as_ref(), dir).map_err(storage)? {
         let after = checkpoint.unwrap_or(0);
-        let (mut wal, mut recovered) = Wal::open(vfs.clone(), dir, start.wal.clone(), after).map_err(storage)?;
+        let options = WalOptions { keep_entries: KEEP_ENTRIES_MAX, keep_bytes: KEEP_BYTES_MAX, ..start.wal.clone() };
+        let (mut wal, mut recovered) = Wal::open(vfs.clone(), dir, options, after).map_err(storage)?;
         let unfinished = checkpoint.is_none() && recovered.state.is_none();
         if unfinished {
             found(&mut wal, &mut recovered, start)?;
@@ -194,7 +202,7 @@ fn open_wal(
     }
     let metadata: Bytes = Metadata { node_id: start.member_id, cluster_id: start.cluster_id }.encode_to_vec().into();
     let mut wal = Wal::create(vfs.clone(), dir, start.wal.clone(), metadata.clone()).map_err(storage)?;
-    let mut recovered = Recovered { metadata, state: None, entries: Vec::new(), torn: None };
+    let mut recovered = Recovered { metadata, state: None, entries: Vec::new(), kept: Vec::new(), torn: None };
     found(&mut wal, &mut recovered, start)?;
     Ok((wal, recovered, true))
 }
@@ -256,6 +264,20 @@ fn decode_entries(entries: Vec<WalEntry>) -> Result<Vec<Entry>, StartError> {
                 .ok_or_else(|| StartError::State(format!("entry {} is of a kind unknown here", entry.index)))
         })
         .collect()
+}
+
+/// Puts what the log holds below the checkpoint before `entries`. The term of the entry before the first is needed too,
+/// so the oldest one gives only that, unless the log begins with it.
+fn prepend(entries: &mut Vec<Entry>, before: &mut (u64, u64), mut kept: Vec<Entry>) {
+    let Some(oldest) = kept.first() else { return };
+    if oldest.index == 1 {
+        *before = (0, 0);
+    } else {
+        *before = (oldest.index, oldest.term);
+        kept.remove(0);
+    }
+    kept.append(entries);
+    *entries = kept;
 }
 
 /// Applies what is committed and not in the checkpoint. Nobody waits for these, and no watcher is there yet.

@@ -45,7 +45,7 @@ pub struct Recovered {
     pub applied: u64,
     /// Index and term of the entry before `entries[0]`; (0, 0) for a log that begins at 1.
     pub before: (u64, u64),
-    /// The durable log after `before`, contiguous.
+    /// The durable log after `before`, contiguous. It may begin below `applied`: those are for members that lag.
     pub entries: Vec<Entry>,
 }
 
@@ -395,6 +395,11 @@ impl Group {
         self.raw.raft.raft_log.committed
     }
 
+    /// Entries through this index are no longer kept for members that lag: the log on disk need not keep them either.
+    pub fn dropped(&self) -> u64 {
+        self.raw.store().before()
+    }
+
     /// Index of the last entry of the log.
     pub fn last_index(&self) -> u64 {
         self.raw.raft.raft_log.last_index()
@@ -418,6 +423,11 @@ impl Group {
     /// Whether this member is the only voter.
     pub fn is_sole_voter(&self) -> bool {
         self.raw.raft.prs().is_singleton() && self.raw.raft.promotable()
+    }
+
+    /// Whether there is nobody but this member, voter or learner.
+    pub fn is_alone(&self) -> bool {
+        self.is_sole_voter() && self.raw.raft.prs().iter().count() == 1
     }
 
     /// A follower whose connection to the leader was reset stops trusting it at once: the next tick asks for

@@ -34,6 +34,11 @@ impl MemoryLog {
         Self { hard_state, conf_state, before, entries: entries.into(), bytes }
     }
 
+    /// Index of the entry before the first one kept.
+    pub(crate) fn before(&self) -> u64 {
+        self.before.0
+    }
+
     pub(crate) fn set_conf_state(&mut self, conf_state: ConfState) {
         self.conf_state = conf_state;
     }

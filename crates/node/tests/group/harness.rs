@@ -1,0 +1,349 @@
+//! Several whole members in one thread, joined by a queue of messages that the test delivers, holds back or loses.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cetera_node::event::{Effects, Event, EventBatch, Proposal, Renewal, Reply, Ticket};
+use cetera_node::job::Job;
+use cetera_node::recovery::{self, Opened, Report, Start};
+use cetera_node::{Node, Published};
+use cetera_proto::{etcdserverpb as pb, raftpb};
+use cetera_state::member::Member;
+use cetera_storage::datadir::DataDir;
+use cetera_storage::revlog::RevLogOptions;
+use cetera_storage::vfs::{MemoryVfs, Vfs};
+use cetera_storage::wal::{Wal, WalOptions};
+use prost::Message as _;
+
+pub(crate) const TICK_MS: u64 = 100;
+pub(crate) const ELECTION_MS: u64 = 10 * TICK_MS;
+const DIR: &str = "/data";
+
+struct Life {
+    node: Node,
+    wal: Wal,
+    checkpoints: PathBuf,
+    jobs: VecDeque<Job>,
+    /// Batches written and not reported durable.
+    unsynced: Option<u64>,
+    _data_dir: DataDir,
+}
+
+pub(crate) struct Host {
+    pub(crate) vfs: MemoryVfs,
+    life: Option<Life>,
+    /// Its disk does not answer.
+    pub(crate) stalled: bool,
+    /// It gets no time and no messages: paused.
+    pub(crate) paused: bool,
+    pub(crate) replies: Vec<(u64, Reply)>,
+    pub(crate) batches: Vec<Arc<EventBatch>>,
+    pub(crate) report: Report,
+}
+
+pub(crate) struct Cluster {
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) now_ms: u64,
+    /// Messages under way.
+    pub(crate) queue: VecDeque<raftpb::Message>,
+    /// Links (from, to) that lose everything.
+    pub(crate) cut: BTreeSet<(usize, usize)>,
+    nonce: u64,
+    next_id: u64,
+    checkpoint_log_bytes: u64,
+}
+
+fn founders(count: usize) -> Vec<Member> {
+    let urls = |at: usize| vec![format!("http://localhost:{}", 2380 + at)];
+    (0..count).map(|at| Member { id: at as u64 + 1, peer_urls: urls(at), ..Default::default() }).collect()
+}
+
+impl Cluster {
+    pub(crate) fn new(count: usize) -> Self {
+        Self::with_checkpoints(count, 1 << 30)
+    }
+
+    pub(crate) fn with_checkpoints(count: usize, checkpoint_log_bytes: u64) -> Self {
+        let host = || Host {
+            vfs: MemoryVfs::new(),
+            life: None,
+            stalled: false,
+            paused: false,
+            replies: Vec::new(),
+            batches: Vec::new(),
+            report: Report::default(),
+        };
+        let mut cluster = Self {
+            hosts: (0..count).map(|_| host()).collect(),
+            now_ms: 0,
+            queue: VecDeque::new(),
+            cut: BTreeSet::new(),
+            nonce: 0,
+            next_id: 0,
+            checkpoint_log_bytes,
+        };
+        for at in 0..count {
+            cluster.start(at);
+        }
+        cluster
+    }
+
+    /// Starts a member from its disk.
+    pub(crate) fn start(&mut self, at: usize) {
+        self.nonce += 1;
+        let vfs: Arc<dyn Vfs> = Arc::new(self.hosts[at].vfs.clone());
+        let start = Start {
+            founders: founders(self.hosts.len()),
+            member_id: at as u64 + 1,
+            cluster_id: 77,
+            tick_ms: TICK_MS,
+            election_ms: ELECTION_MS,
+            pre_vote: true,
+            nonce: self.nonce,
+            now_ms: self.now_ms,
+            checkpoint_log_bytes: Some(self.checkpoint_log_bytes),
+            wal: WalOptions { segment_bytes: 8 << 10, salt: 5, ..WalOptions::default() },
+            log: RevLogOptions { segment_bytes: 64 << 10 },
+        };
+        let opened = recovery::open(&vfs, Path::new(DIR), start).expect("the member starts");
+        let Opened { node, wal, checkpoints, data_dir, report, .. } = opened;
+        let host = &mut self.hosts[at];
+        host.report = report;
+        host.life = Some(Life { node, wal, checkpoints, jobs: VecDeque::new(), unsynced: None, _data_dir: data_dir });
+    }
+
+    /// Power is lost: what was not synced goes with it.
+    pub(crate) fn crash(&mut self, at: usize) {
+        let host = &mut self.hosts[at];
+        host.life = None;
+        host.stalled = false;
+        host.vfs = host.vfs.crash(self.nonce);
+    }
+
+    pub(crate) fn node(&self, at: usize) -> &Node {
+        &self.hosts[at].life.as_ref().expect("the member runs").node
+    }
+
+    pub(crate) fn published(&self, at: usize) -> Arc<Published> {
+        self.node(at).published()
+    }
+
+    /// Steps one member; its disk answers unless it is stalled.
+    pub(crate) fn step(&mut self, at: usize, events: Vec<Event>) {
+        let mut events = events;
+        loop {
+            let host = &mut self.hosts[at];
+            let Some(life) = &mut host.life else { return };
+            let effects = life.node.step(&mut events).expect("the member goes on");
+            let Effects { wal, messages, events: batch, replies, jobs, release_wal, .. } = effects;
+            if let Some(through) = release_wal {
+                life.wal.release(through).expect("releasing works");
+            }
+            for write in &wal {
+                life.wal.append(&write.batch).expect("appending works");
+                life.unsynced = Some(write.number);
+            }
+            self.queue.extend(messages);
+            host.batches.extend(batch);
+            host.replies.extend(replies.into_iter().map(|(ticket, reply)| (ticket.slot, reply)));
+            life.jobs.extend(jobs);
+            if host.stalled {
+                return;
+            }
+            let Some(number) = life.unsynced.take() else { return };
+            life.wal.sync().expect("syncing works");
+            events.push(Event::Persisted(number));
+        }
+    }
+
+    /// The disk of a member answers again.
+    pub(crate) fn resume_disk(&mut self, at: usize) {
+        self.hosts[at].stalled = false;
+        self.step(at, Vec::new());
+    }
+
+    pub(crate) fn link(&mut self, from: usize, to: usize, up: bool) {
+        if up {
+            self.cut.remove(&(from, to));
+        } else {
+            self.cut.insert((from, to));
+        }
+    }
+
+    /// Cuts a member off from everyone, or joins it again.
+    pub(crate) fn isolate(&mut self, at: usize, away: bool) {
+        for other in (0..self.hosts.len()).filter(|other| *other != at) {
+            self.link(at, other, !away);
+            self.link(other, at, !away);
+        }
+    }
+
+    /// Delivers one message; `false` if none is under way.
+    pub(crate) fn deliver(&mut self) -> bool {
+        let Some(message) = self.queue.pop_front() else { return false };
+        let (from, to) = (message.from as usize - 1, message.to as usize - 1);
+        if !self.cut.contains(&(from, to)) && !self.hosts[to].paused {
+            self.step(to, vec![Event::Peer(vec![message])]);
+        }
+        true
+    }
+
+    /// Delivers until nothing is under way, and runs the background jobs.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..100_000 {
+            if !self.deliver() && !self.run_jobs() {
+                return;
+            }
+        }
+        panic!("the group does not come to rest");
+    }
+
+    fn run_jobs(&mut self) -> bool {
+        let mut any = false;
+        for at in 0..self.hosts.len() {
+            let host = &mut self.hosts[at];
+            let Some(life) = host.life.as_mut().filter(|_| !host.stalled) else { continue };
+            let Some(job) = life.jobs.pop_front() else { continue };
+            let vfs: Arc<dyn Vfs> = Arc::new(host.vfs.clone());
+            let done = job.run(&vfs, &life.checkpoints.clone());
+            self.step(at, vec![Event::Job(done)]);
+            any = true;
+        }
+        any
+    }
+
+    /// Time passes for one member; nothing is delivered.
+    pub(crate) fn tick_one(&mut self, at: usize) {
+        let now_ms = self.now_ms;
+        if !self.hosts[at].paused {
+            self.step(at, vec![Event::Tick { now_ms }]);
+        }
+    }
+
+    /// Time passes for all, message by message.
+    pub(crate) fn tick(&mut self, ticks: usize) {
+        for _ in 0..ticks {
+            self.now_ms += TICK_MS;
+            for at in 0..self.hosts.len() {
+                self.tick_one(at);
+            }
+            self.settle();
+        }
+    }
+
+    /// The member that leads, in the highest term anyone runs in.
+    pub(crate) fn leader(&self) -> Option<usize> {
+        let leads = |at: &usize| {
+            let host = &self.hosts[*at];
+            let up = host.life.is_some() && !host.paused;
+            up && self.published(*at).leader == *at as u64 + 1
+        };
+        (0..self.hosts.len()).filter(leads).max_by_key(|at| self.published(*at).term)
+    }
+
+    /// Lets time pass until someone other than `not` leads and serves.
+    pub(crate) fn elect(&mut self, not: Option<usize>) -> usize {
+        for _ in 0..200 {
+            self.tick(1);
+            if let Some(leader) = self.leader().filter(|leader| Some(*leader) != not) {
+                return leader;
+            }
+        }
+        panic!("nobody leads after 200 ticks");
+    }
+
+    pub(crate) fn id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    pub(crate) fn proposal(&mut self, request: pb::InternalRaftRequest) -> Proposal {
+        let id = self.id();
+        let header = Some(pb::RequestHeader { id, ..Default::default() });
+        let request = pb::InternalRaftRequest { header, ..request }.encode_to_vec().into();
+        Proposal { ticket: Ticket { front: 0, slot: id }, id, request }
+    }
+
+    /// Proposes at a member; returns the slot that will be answered.
+    pub(crate) fn propose(&mut self, at: usize, request: pb::InternalRaftRequest) -> u64 {
+        let proposal = self.proposal(request);
+        let id = proposal.id;
+        self.step(at, vec![Event::Propose(vec![proposal])]);
+        id
+    }
+
+    pub(crate) fn put(&mut self, at: usize, key: &str, value: &str) -> u64 {
+        self.propose(at, put(key, value, 0))
+    }
+
+    pub(crate) fn read(&mut self, at: usize) -> u64 {
+        let slot = self.id();
+        self.step(at, vec![Event::Read(vec![Ticket { front: 0, slot }])]);
+        slot
+    }
+
+    pub(crate) fn renew(&mut self, at: usize, lease: i64) -> u64 {
+        let slot = self.id();
+        self.step(at, vec![Event::Renew(vec![Renewal { ticket: Ticket { front: 0, slot }, lease }])]);
+        slot
+    }
+
+    pub(crate) fn grant(&mut self, at: usize, lease: i64, ttl: i64) -> u64 {
+        let grant = Box::new(pb::LeaseGrantRequest { id: lease, ttl });
+        self.propose(at, pb::InternalRaftRequest { lease_grant: Some(grant), ..Default::default() })
+    }
+
+    /// The answer to a slot, if it came; taken out.
+    pub(crate) fn answer(&mut self, at: usize, slot: u64) -> Option<Reply> {
+        let replies = &mut self.hosts[at].replies;
+        let found = replies.iter().position(|(of, _)| *of == slot)?;
+        let (_, reply) = replies.remove(found);
+        assert!(replies.iter().all(|(of, _)| *of != slot), "slot {slot} was answered twice");
+        Some(reply)
+    }
+
+    /// The value of a key as a member has it.
+    pub(crate) fn value(&self, at: usize, key: &str) -> Option<Vec<u8>> {
+        let view = self.published(at).view.clone();
+        let events = view.history(1, 1 << 20, &mut |_| true).expect("history is there").0;
+        let mut value = None;
+        for event in events {
+            let event = event.event;
+            let event = cetera_proto::mvccpb::Event::decode(event).expect("an event");
+            let kv = event.kv.expect("of a key");
+            if kv.key == key.as_bytes() {
+                value = (event.r#type == 0).then(|| kv.value.to_vec());
+            }
+        }
+        value
+    }
+
+    /// All members that run hold the same.
+    pub(crate) fn assert_equal(&self) {
+        let hash = |at: usize| {
+            let published = self.published(at);
+            (published.applied_index, published.view.hash_kv(0).expect("a hash").hash)
+        };
+        let running: Vec<usize> = (0..self.hosts.len()).filter(|at| self.hosts[*at].life.is_some()).collect();
+        for at in &running {
+            assert_eq!(hash(*at), hash(running[0]), "members {at} and {} differ", running[0]);
+        }
+    }
+
+    /// Which segments the write-ahead log of a member has, for what it keeps.
+    pub(crate) fn wal_bytes(&self, at: usize) -> u64 {
+        self.hosts[at].life.as_ref().expect("the member runs").wal.bytes()
+    }
+}
+
+pub(crate) fn put(key: &str, value: &str, lease: i64) -> pb::InternalRaftRequest {
+    let put = pb::PutRequest {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: Bytes::copy_from_slice(value.as_bytes()),
+        lease,
+        ..Default::default()
+    };
+    pb::InternalRaftRequest { put: Some(Box::new(put)), ..Default::default() }
+}
