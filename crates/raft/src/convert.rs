@@ -29,12 +29,18 @@ pub(crate) fn conf_state_in(state: &raftpb::ConfState) -> eraftpb::ConfState {
     }
 }
 
+/// By id: the library's sets have an order of their own.
 pub(crate) fn conf_state_out(state: &eraftpb::ConfState) -> raftpb::ConfState {
+    let sorted = |ids: &[u64]| {
+        let mut ids = ids.to_vec();
+        ids.sort_unstable();
+        ids
+    };
     raftpb::ConfState {
-        voters: state.voters.clone(),
-        learners: state.learners.clone(),
-        voters_outgoing: state.voters_outgoing.clone(),
-        learners_next: state.learners_next.clone(),
+        voters: sorted(&state.voters),
+        learners: sorted(&state.learners),
+        voters_outgoing: sorted(&state.voters_outgoing),
+        learners_next: sorted(&state.learners_next),
         auto_leave: state.auto_leave,
     }
 }
@@ -123,9 +129,18 @@ fn message_type_out(kind: eraftpb::MessageType) -> raftpb::MessageType {
     }
 }
 
-/// `None` for a message the library must never see: an unknown kind, or a membership change that does not parse.
+/// `None` for a message the library must never see: an unknown kind, a membership change that does not parse, or one
+/// without the entries that its kind has (the library takes them for granted).
 pub(crate) fn message_in(message: raftpb::Message) -> Option<eraftpb::Message> {
     let kind = message_type_in(message.r#type())?;
+    let whole = match kind {
+        eraftpb::MessageType::MsgPropose => !message.entries.is_empty(),
+        eraftpb::MessageType::MsgReadIndex | eraftpb::MessageType::MsgReadIndexResp => message.entries.len() == 1,
+        _ => true,
+    };
+    if !whole {
+        return None;
+    }
     let mut entries = Vec::with_capacity(message.entries.len());
     for entry in message.entries {
         let kind = EntryKind::from_wire(entry.r#type)?;

@@ -172,11 +172,15 @@ pub struct Group {
     outbox: Outbox,
     rng: Rng,
     config: Config,
-    /// Term and role the election timeout was drawn for.
+    /// Term and role the election timeout was drawn for, and what was drawn.
     drawn_for: (u64, StateRole),
-    /// Number of the newest ready whose durability is awaited, and of the newest known durable.
+    drawn: usize,
+    /// Number of the newest ready, of the newest of which something must become durable, and of the newest known durable.
+    newest: u64,
     issued: u64,
     persisted: u64,
+    /// Why this member must not go on.
+    broken: Option<String>,
     released: Vec<raftpb::Message>,
 }
 
@@ -214,9 +218,12 @@ impl Group {
             outbox: Outbox::default(),
             rng: Rng::new(config.seed),
             drawn_for: (u64::MAX, StateRole::Follower),
+            drawn: 0,
             config,
+            newest: 0,
             issued: 0,
             persisted: 0,
+            broken: None,
             released: Vec::new(),
         };
         group.draw_election_timeout();
@@ -271,7 +278,9 @@ impl Group {
 
     /// Takes a message of another member. Messages of unknown kind, or with entries that do not parse, are dropped.
     pub fn step(&mut self, message: raftpb::Message) {
-        if let Some(message) = convert::message_in(message) {
+        if let Some(message) = convert::message_in(message)
+            && self.may_step(&message)
+        {
             // The library's errors here mean "not from a member of this group" or "proposal dropped": the sender
             // learns by time-out, as it would from a lost message.
             let _ = self.raw.step(message);
@@ -303,6 +312,11 @@ impl Group {
         let number = theirs.number();
         ready.hard_state = theirs.hs().map(convert::hard_state_out);
         ready.must_sync = theirs.must_sync();
+        self.newest = number;
+        if theirs.must_sync() || !theirs.entries().is_empty() {
+            self.issued = number;
+            ready.number = number;
+        }
         if theirs.must_sync() && theirs.hs().is_some() {
             self.outbox.vote_changes(number);
         }
@@ -323,17 +337,12 @@ impl Group {
         }
         ready.messages.extend(theirs.take_messages().iter().map(convert::message_out));
         let held = theirs.take_persisted_messages().iter().map(convert::message_out).collect();
-        ready.messages.extend(self.outbox.push(number, held));
+        // What comes with a ready that writes nothing waits for the last one that does, not for one to come.
+        ready.messages.extend(self.outbox.push(self.issued, held));
         self.raw.mut_store().append(theirs.entries());
         self.raw.advance_append_async(theirs);
-        if ready.must_sync || !ready.entries.is_empty() {
-            self.issued = number;
-            ready.number = number;
-        } else if self.issued == self.persisted {
-            // Nothing of this ready, nor of any before it, waits for the disk.
-            self.persisted = number;
-            self.issued = number;
-            self.mark_persisted(number);
+        if self.issued == self.persisted {
+            self.raw.on_persist_ready(number);
         }
         Some(ready)
     }
@@ -343,8 +352,14 @@ impl Group {
         assert!(number <= self.issued, "ready {number} was never issued (newest {})", self.issued);
         if number > self.persisted {
             self.persisted = number;
-            self.mark_persisted(number);
+            self.raw.on_persist_ready(if number == self.issued { self.newest } else { number });
+            self.released.extend(self.outbox.persisted(number));
         }
+    }
+
+    /// Why this member must stop, if it must: what it knows cannot be what it told the others.
+    pub fn broken(&self) -> Option<&str> {
+        self.broken.as_deref()
     }
 
     /// The state machine has applied through `index`; the log in memory may shrink to its bounds.
@@ -452,9 +467,29 @@ impl Group {
         self.raw.step(message).map_err(|_| ProposeError::Dropped)
     }
 
-    fn mark_persisted(&mut self, number: u64) {
-        self.raw.on_persist_ready(number);
-        self.released.extend(self.outbox.persisted(number));
+    /// Keeps from the library what it would stumble over.
+    fn may_step(&mut self, message: &eraftpb::Message) -> bool {
+        match message.msg_type {
+            // A commit index in a heartbeat is one that this member once said it has.
+            eraftpb::MessageType::MsgHeartbeat if message.term >= self.term() && message.commit > self.last_index() => {
+                self.broken = Some(format!(
+                    "member {} knows that entry {} is here, and the log ends at {}: the disk has lost what it had synced",
+                    message.from,
+                    message.commit,
+                    self.last_index()
+                ));
+                false
+            }
+            // A rejection of what was acknowledged since is old. The library would begin anew below what the member is
+            // known to have, and needs a snapshot where that is no longer in memory (its issue 557).
+            eraftpb::MessageType::MsgAppendResponse if message.reject && message.term == self.term() => {
+                let progress = self.raw.raft.prs().get(message.from);
+                progress.is_none_or(|progress| message.index > progress.matched)
+            }
+            // A sole voter that is told to campaign would win at once; see `may_campaign`.
+            eraftpb::MessageType::MsgTimeoutNow => !self.is_sole_voter(),
+            _ => true,
+        }
     }
 
     /// A sole voter wins its election inside one call, and the library then insists that its log is durable. Others
@@ -476,8 +511,11 @@ impl Group {
         if now != self.drawn_for {
             self.drawn_for = now;
             let ticks = self.config.election_ticks;
-            let drawn = self.rng.within(ticks, 2 * ticks);
-            self.raw.raft.set_randomized_election_timeout(drawn);
+            self.drawn = self.rng.within(ticks, 2 * ticks);
+        }
+        // The library draws its own at every reset, from a generator that no seed repeats.
+        if self.raw.raft.randomized_election_timeout() != self.drawn {
+            self.raw.raft.set_randomized_election_timeout(self.drawn);
         }
     }
 }

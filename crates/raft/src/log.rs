@@ -136,3 +136,31 @@ impl Storage for MemoryLog {
 
 /// What an entry adds to a message besides its data.
 const ENTRY_OVERHEAD_BYTES: u64 = 24;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The library looks through all unapplied entries before it campaigns (its issue 530): that must not copy them.
+    #[test]
+    fn entries_are_shared_and_not_copied() {
+        let data = bytes::Bytes::from(vec![7; 1 << 20]);
+        let entry = |index| Entry { index, term: 1, data: data.clone(), ..Default::default() };
+        let log = MemoryLog::new(HardState::default(), ConfState::default(), (0, 0), (1..=64).map(entry).collect());
+        let found = log.entries(1, 65, None, GetEntriesContext::empty(false)).expect("all are there");
+        assert_eq!(found.len(), 64);
+        assert!(found.iter().all(|entry| entry.data.as_ptr() == data.as_ptr()));
+    }
+
+    #[test]
+    fn only_what_is_applied_is_dropped_and_only_beyond_the_bounds() {
+        let entry = |index| Entry { index, term: 1, data: vec![7; 1 << 20].into(), ..Default::default() };
+        let mut log = MemoryLog::new(HardState::default(), ConfState::default(), (0, 0), (1..=40).map(entry).collect());
+        log.trim(10);
+        assert_eq!(log.before(), 10);
+        log.trim(40);
+        assert_eq!(log.before(), 24, "sixteen of a MiB each are kept");
+        assert_eq!(log.term(24).expect("the term before the first"), 1);
+        assert!(log.entries(24, 26, None, GetEntriesContext::empty(false)).is_err());
+    }
+}

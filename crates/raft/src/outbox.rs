@@ -26,8 +26,12 @@ impl Outbox {
         self.vote_changed_in = number;
     }
 
-    /// Takes the messages of ready `number`; returns those that may leave now.
+    /// Takes the messages that came when `number` was the newest ready that anything of had to become durable; returns
+    /// those that may leave now.
     pub(crate) fn push(&mut self, number: u64, messages: Vec<Message>) -> Vec<Message> {
+        if number <= self.persisted {
+            return messages;
+        }
         let term_is_durable = self.vote_changed_in <= self.persisted;
         let (now, later): (Vec<_>, Vec<_>) =
             messages.into_iter().partition(|message| term_is_durable && claims_nothing(message));

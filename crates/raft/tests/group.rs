@@ -259,5 +259,105 @@ fn hostile_messages_are_dropped() {
     member.group.step(message.clone());
     message.set_type(MessageType::MsgStorageAppend);
     member.group.step(message);
+    for kind in [MessageType::MsgProp, MessageType::MsgReadIndex, MessageType::MsgReadIndexResp] {
+        let mut empty = raftpb::Message { from: 2, to: 1, ..Default::default() };
+        empty.set_type(kind);
+        member.group.step(empty);
+    }
     assert!(member.drain().is_empty());
+}
+
+#[test]
+fn an_answer_that_writes_nothing_waits_for_the_writes_before_it_and_no_longer() {
+    let mut cluster = Cluster::new();
+    let leader = cluster.elect(&[]);
+    let follower = (leader + 1) % 3;
+    let appends = |cluster: &mut Cluster| -> Vec<raftpb::Message> {
+        let messages = cluster.0[leader].drain();
+        messages.into_iter().filter(|message| message.to == follower as u64 + 1).collect()
+    };
+    cluster.0[leader].group.propose([Bytes::from_static(b"x")]).unwrap();
+    let messages = appends(&mut cluster);
+    for message in messages.clone() {
+        cluster.0[follower].group.step(message);
+    }
+    assert!(cluster.0[follower].drain().is_empty(), "the entry is not durable");
+    // The same again (a duplicate): there is nothing new to write, but the answer says the same.
+    for message in messages {
+        cluster.0[follower].group.step(message);
+    }
+    assert!(cluster.0[follower].drain().is_empty(), "the entry is still not durable");
+    cluster.0[follower].sync();
+    let answers = cluster.0[follower].drain().iter().filter(|m| m.r#type() == MessageType::MsgAppResp).count();
+    assert_eq!(answers, 2, "the second answer stays behind although all is durable");
+}
+
+#[test]
+fn a_rejection_older_than_an_acknowledgement_does_not_set_a_follower_back() {
+    let mut cluster = Cluster::new();
+    let leader = cluster.elect(&[]);
+    let follower = (leader + 1) % 3;
+    for _ in 0..10 {
+        cluster.0[leader].group.propose([Bytes::from_static(b"x")]).unwrap();
+        cluster.settle(&[]);
+    }
+    let group = &mut cluster.0[leader].group;
+    let (last, term) = (group.last_index(), group.term());
+    let from = follower as u64 + 1;
+    let mut reject = raftpb::Message {
+        from,
+        to: leader as u64 + 1,
+        term,
+        index: last + 5,
+        reject: true,
+        reject_hint: last,
+        log_term: term,
+        ..Default::default()
+    };
+    reject.set_type(MessageType::MsgAppResp);
+    // One for a message that overtook others: probing begins at what is known to be there.
+    group.step(reject.clone());
+    cluster.0[leader].drain();
+    // One from long before the acknowledgements, held up on its way.
+    let group = &mut cluster.0[leader].group;
+    group.step(raftpb::Message { index: last, reject_hint: 2, ..reject });
+    group.propose([Bytes::from_static(b"y")]).unwrap();
+    for _ in 0..3 {
+        cluster.0[leader].group.tick();
+        let mut beat = raftpb::Message { from, to: leader as u64 + 1, term, ..Default::default() };
+        beat.set_type(MessageType::MsgHeartbeatResp);
+        cluster.0[leader].group.step(beat);
+        for message in cluster.0[leader].drain() {
+            if message.to == from && message.r#type() == MessageType::MsgApp {
+                assert!(message.index >= last, "goes back to {} behind {last}", message.index);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_member_that_lost_what_it_acknowledged_stops() {
+    let mut cluster = Cluster::new();
+    let leader = cluster.elect(&[]);
+    let follower = (leader + 1) % 3;
+    let (from, to, term) = (leader as u64 + 1, follower as u64 + 1, cluster.0[follower].group.term());
+    let mut beat = raftpb::Message { from, to, term, commit: 50, ..Default::default() };
+    beat.set_type(MessageType::MsgHeartbeat);
+    assert_eq!(cluster.0[follower].group.broken(), None);
+    cluster.0[follower].group.step(beat);
+    let why = cluster.0[follower].group.broken().expect("it cannot go on").to_owned();
+    assert!(why.contains("entry 50"), "{why}");
+}
+
+#[test]
+fn members_are_told_in_order() {
+    let ids = [9_000_000_000_000_000_001, 17, 5_000_000_000_000_000_003, 4, 12_345_678_901];
+    let mut member = Member::new(17, voters(&ids[..3]));
+    for id in &ids[3..] {
+        let mut add = raftpb::ConfChange { node_id: *id, ..Default::default() };
+        add.set_type(raftpb::ConfChangeType::ConfChangeAddNode);
+        let state = member.group.apply_conf_change(&add).unwrap();
+        assert!(state.voters.is_sorted(), "{:?}", state.voters);
+    }
+    assert_eq!(member.group.conf_state().voters.len(), 5);
 }
