@@ -44,7 +44,8 @@ pub enum Renewed {
 /// Deadlines of all leases at the leader; empty on everyone else.
 #[derive(Debug, Default)]
 pub struct Lessor {
-    primary: bool,
+    /// The term this member leads in.
+    primary_in: Option<u64>,
     /// Grants and renewals so far.
     set: u64,
     leases: HashMap<i64, Timing>,
@@ -55,11 +56,11 @@ pub struct Lessor {
 }
 
 impl Lessor {
-    /// This member leads and has applied an entry of its term: every lease (id, seconds granted, seconds recorded as
+    /// This member leads in `term` and has applied an entry of its term: every lease (id, seconds granted, seconds recorded as
     /// left or 0) gets what is recorded, or a full term of life, and `extend_ms` for the time nobody could renew it.
-    pub fn promote(&mut self, leases: impl Iterator<Item = (i64, i64, i64)>, now_ms: u64, extend_ms: u64) {
+    pub fn promote(&mut self, term: u64, leases: impl Iterator<Item = (i64, i64, i64)>, now_ms: u64, extend_ms: u64) {
         self.demote();
-        self.primary = true;
+        self.primary_in = Some(term);
         for (lease, ttl, recorded) in leases {
             let left = if recorded > 0 { recorded } else { ttl };
             self.insert(lease, ttl, now_ms, now_ms + ttl_ms(left) + extend_ms);
@@ -68,19 +69,24 @@ impl Lessor {
 
     /// This member does not lead (any more).
     pub fn demote(&mut self) {
-        self.primary = false;
+        self.primary_in = None;
         self.leases.clear();
         self.wheel.clear();
     }
 
     /// Whether deadlines are kept here.
     pub fn is_primary(&self) -> bool {
-        self.primary
+        self.primary_in.is_some()
+    }
+
+    /// The term in which they are.
+    pub fn primary_in(&self) -> Option<u64> {
+        self.primary_in
     }
 
     /// A grant was applied.
     pub fn granted(&mut self, lease: i64, ttl: i64, now_ms: u64) {
-        if self.primary {
+        if self.is_primary() {
             self.insert(lease, ttl, now_ms, now_ms + ttl_ms(ttl));
         }
     }
@@ -129,7 +135,7 @@ impl Lessor {
     /// One whose revocation came to nothing for `retry_ms` is taken again.
     pub fn expire(&mut self, now_ms: u64, retry_ms: u64, most: usize) -> Vec<i64> {
         let mut due: Vec<(u64, i64)> = Vec::new();
-        if !self.primary || now_ms < self.hold_until_ms {
+        if !self.is_primary() || now_ms < self.hold_until_ms {
             return Vec::new();
         }
         while let Some(slot) = self.wheel.first_entry() {
@@ -189,7 +195,7 @@ mod tests {
 
     fn lessor(leases: &[(i64, i64)]) -> Lessor {
         let mut lessor = Lessor::default();
-        lessor.promote(leases.iter().map(|(lease, ttl)| (*lease, *ttl, 0)), 0, 0);
+        lessor.promote(1, leases.iter().map(|(lease, ttl)| (*lease, *ttl, 0)), 0, 0);
         lessor
     }
 
@@ -260,7 +266,7 @@ mod tests {
     #[test]
     fn a_recorded_rest_counts_after_a_leader_change_and_a_renewal_gives_the_full_time() {
         let mut lessor = Lessor::default();
-        lessor.promote([(1, 50, 10)].into_iter(), 1_000, 500);
+        lessor.promote(1, [(1, 50, 10)].into_iter(), 1_000, 500);
         assert_eq!(lessor.time_left(1, 1_000), Some((10, 50)));
         assert_eq!(lessor.time_left(1, 1_500), Some((9, 50)));
         assert!(lessor.expire(11_499, 7_000, 10).is_empty());

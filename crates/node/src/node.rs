@@ -67,7 +67,6 @@ pub struct Node {
     seen: (Role, u64, u64),
     hard_state: raftpb::HardState,
     proposals: Vec<Proposal>,
-    questions: Vec<(Ticket, LeaseQuestion)>,
     /// Keep-alives of leases whose revocation is under way.
     ending: HashMap<i64, Vec<Ticket>>,
     /// Request ids of revocations proposed by this member's lessor.
@@ -109,7 +108,7 @@ impl Node {
         hard_state: raftpb::HardState,
         now_ms: u64,
     ) -> Result<Self, Fatal> {
-        let published = Arc::new(picture(&config, &group, &mut state, Mode::Running)?);
+        let published = Arc::new(picture(&config, &group, &mut state, group.leader(), Mode::Running)?);
         let reads = Reads::new(config.member_id, config.nonce);
         let seen = (group.role(), group.term(), group.leader());
         Ok(Self {
@@ -124,7 +123,6 @@ impl Node {
             seen,
             hard_state,
             proposals: Vec::new(),
-            questions: Vec::new(),
             ending: HashMap::new(),
             revocations: HashMap::new(),
             own_requests: 0,
@@ -170,7 +168,6 @@ impl Node {
         self.advance(&mut effects)?;
         self.confirm_reads(&mut effects)?;
         self.expire_leases(&mut effects)?;
-        self.answer_questions(&mut effects);
         self.background(&mut effects)?;
         self.publish(&mut effects)?;
         Ok(effects)
@@ -189,7 +186,13 @@ impl Node {
                     self.enqueue(Waiting::Renew(renewal), effects);
                 }
             }
-            Event::Lease(ticket, question) => self.questions.push((ticket, question)),
+            Event::Lease(ticket, question) if self.leads() => {
+                self.enqueue(Waiting::Question(ticket, question), effects)
+            }
+            Event::Lease(ticket, _) => {
+                let refusal = if self.leader() == 0 { Refusal::NoLeader } else { Refusal::NotPrimaryLessor };
+                refuse_all([ticket], refusal, effects);
+            }
             Event::Settle(ticket) => self.settling.push(ticket),
             Event::Peer(messages) => {
                 if self.mode == Mode::Running {
@@ -205,6 +208,11 @@ impl Node {
                 self.mode = Mode::Failed;
                 self.dirty = true;
                 refuse_all(self.waiters.drain(), Refusal::Timeout, effects);
+                if self.is_cut_off() {
+                    self.lessor.demote();
+                    self.fail_endings(effects);
+                    refuse_waiting(self.reads.expire(u64::MAX), Refusal::NoLeader, effects);
+                }
             }
             Event::Job(done) => self.job_done(done, effects),
             Event::Stop => {
@@ -219,6 +227,8 @@ impl Node {
     fn enqueue(&mut self, waiting: Waiting, effects: &mut Effects) {
         if self.mode == Mode::Stopped {
             refuse_waiting(vec![waiting], Refusal::Stopped, effects);
+        } else if self.is_cut_off() {
+            refuse_waiting(vec![waiting], Refusal::NoLeader, effects);
         } else if self.reads.len() >= limits::WAITING_READS_MAX {
             refuse_waiting(vec![waiting], Refusal::TooManyRequests, effects);
         } else {
@@ -278,6 +288,9 @@ impl Node {
         while let Some(ready) = self.group.ready() {
             self.carry_out(ready, effects)?;
         }
+        if let Some(why) = self.group.broken() {
+            return Err(Fatal(why.to_owned()));
+        }
         if self.mode != Mode::Running {
             // A member whose log failed must not vote or acknowledge: nothing of it reaches the others.
             effects.messages.clear();
@@ -286,9 +299,7 @@ impl Node {
         let now = (self.group.role(), self.group.term(), self.group.leader());
         if now != self.seen {
             if now.0 != Role::Leader {
-                self.lessor.demote();
-                self.revocations.clear();
-                self.fail_endings(effects);
+                self.step_down(effects);
             }
             self.reads.restart();
             self.seen = now;
@@ -361,9 +372,10 @@ impl Node {
                 return Err(Fatal(format!("entry {} is a ConfChangeV2, which no member proposes", entry.index)));
             }
         }
-        if !self.lessor.is_primary() && self.group.role() == Role::Leader && entry.term == self.group.term() {
+        if self.leads() && entry.term == self.group.term() && self.lessor.primary_in() != Some(entry.term) {
+            self.step_down(effects);
             let leases = self.state.leases().iter().map(|(id, lease)| (id, lease.ttl, lease.remaining_ttl));
-            self.lessor.promote(leases, self.now_ms, self.config.election_ms);
+            self.lessor.promote(entry.term, leases, self.now_ms, self.config.election_ms);
         }
         Ok(())
     }
@@ -394,9 +406,33 @@ impl Node {
             match waiting {
                 Waiting::Read(ticket) => effects.replies.push((ticket, Reply::Read)),
                 Waiting::Renew(renewal) => self.renew(renewal, effects),
+                Waiting::Question(ticket, question) => {
+                    let answer = self.answer(question);
+                    effects.replies.push((ticket, answer));
+                }
             }
         }
         Ok(())
+    }
+
+    /// The log failed and there are others: for them this member is gone, and it leads nobody.
+    fn is_cut_off(&self) -> bool {
+        self.mode == Mode::Failed && !self.group.is_sole_voter()
+    }
+
+    fn leader(&self) -> u64 {
+        if self.is_cut_off() { 0 } else { self.group.leader() }
+    }
+
+    fn leads(&self) -> bool {
+        self.group.role() == Role::Leader && !self.is_cut_off()
+    }
+
+    /// Leadership, and with it the time of leases, is another's.
+    fn step_down(&mut self, effects: &mut Effects) {
+        self.lessor.demote();
+        self.revocations.clear();
+        self.fail_endings(effects);
     }
 
     fn renew(&mut self, renewal: Renewal, effects: &mut Effects) {
@@ -414,7 +450,7 @@ impl Node {
     /// Proposes the revocation of every lease whose deadline has passed: one entry each, all in one append, only as
     /// leader of the present term, so that an old leader's entries can never commit.
     fn expire_leases(&mut self, effects: &mut Effects) -> Result<(), Fatal> {
-        if self.mode != Mode::Running || self.group.role() != Role::Leader {
+        if self.mode != Mode::Running || !self.leads() {
             return Ok(());
         }
         if self.revocations.len() >= limits::REVOCATIONS_UNDER_WAY_MAX {
@@ -454,24 +490,18 @@ impl Node {
         (self.config.member_id << 48) | (self.config.nonce & 0x7fff) << 32 | (self.own_requests & 0xffff_ffff)
     }
 
-    fn answer_questions(&mut self, effects: &mut Effects) {
-        for (ticket, question) in std::mem::take(&mut self.questions) {
-            let reply = if !self.lessor.is_primary() {
-                Reply::Refused(if self.group.leader() == 0 { Refusal::NoLeader } else { Refusal::NotPrimaryLessor })
-            } else {
-                match question {
-                    LeaseQuestion::Leases => Reply::Leases(self.lessor.by_expiry()),
-                    LeaseQuestion::TimeToLive { lease, keys } => match self.lessor.time_left(lease, self.now_ms) {
-                        None => Reply::TimeToLive { ttl: -1, granted: 0, keys: Vec::new() },
-                        Some((ttl, granted)) => Reply::TimeToLive {
-                            ttl,
-                            granted,
-                            keys: if keys { self.lease_keys(lease) } else { Vec::new() },
-                        },
-                    },
+    fn answer(&self, question: LeaseQuestion) -> Reply {
+        if !self.lessor.is_primary() {
+            return Reply::Refused(Refusal::NotPrimaryLessor);
+        }
+        match question {
+            LeaseQuestion::Leases => Reply::Leases(self.lessor.by_expiry()),
+            LeaseQuestion::TimeToLive { lease, keys } => match self.lessor.time_left(lease, self.now_ms) {
+                None => Reply::TimeToLive { ttl: -1, granted: 0, keys: Vec::new() },
+                Some((ttl, granted)) => {
+                    Reply::TimeToLive { ttl, granted, keys: if keys { self.lease_keys(lease) } else { Vec::new() } }
                 }
-            };
-            effects.replies.push((ticket, reply));
+            },
         }
     }
 
@@ -572,7 +602,8 @@ impl Node {
             return Ok(());
         }
         self.dirty = false;
-        self.published = Arc::new(picture(&self.config, &self.group, &mut self.state, self.mode)?);
+        let leader = self.leader();
+        self.published = Arc::new(picture(&self.config, &self.group, &mut self.state, leader, self.mode)?);
         effects.publish = Some(self.published.clone());
         if !self.events.is_empty() {
             let events = std::mem::take(&mut self.events);
@@ -589,13 +620,13 @@ const INDEX_BYTES_PER_KEY: u64 = 32;
 /// What an entry costs in the log besides its data.
 const ENTRY_LOG_OVERHEAD_BYTES: u64 = 32;
 
-fn picture(config: &NodeConfig, group: &Group, state: &mut State, mode: Mode) -> Result<Published, Fatal> {
+fn picture(config: &NodeConfig, group: &Group, state: &mut State, leader: u64, mode: Mode) -> Result<Published, Fatal> {
     let view = state.view().map_err(fatal)?;
     Ok(Published {
         applied_index: state.applied_index(),
         committed_index: group.committed(),
         term: group.term(),
-        leader: group.leader(),
+        leader,
         member_id: config.member_id,
         cluster_id: config.cluster_id,
         is_learner: state.membership().get(config.member_id).is_some_and(|me| me.is_learner),

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::event::{Renewal, Ticket};
+use crate::event::{LeaseQuestion, Renewal, Ticket};
 use crate::limits::READ_RETRY_MS;
 
 /// What a confirmed round lets go.
@@ -19,12 +19,14 @@ pub(crate) enum Waiting {
     Read(Ticket),
     /// A keep-alive: leadership confirmed after it arrived.
     Renew(Renewal),
+    /// A question for the lessor, likewise: a grant acknowledged elsewhere is known here by then.
+    Question(Ticket, LeaseQuestion),
 }
 
 impl Waiting {
     pub(crate) fn ticket(&self) -> Ticket {
         match self {
-            Self::Read(ticket) => *ticket,
+            Self::Read(ticket) | Self::Question(ticket, _) => *ticket,
             Self::Renew(renewal) => renewal.ticket,
         }
     }

@@ -1,5 +1,7 @@
 //! Groups of three and five whole members: what the rules of consensus come to.
 
 mod catch_up;
+mod failure;
 mod forward;
 mod harness;
+mod leases;

@@ -1,0 +1,121 @@
+//! Time over leases in a group: who holds it, and what a successor gives.
+
+use cetera_node::event::{Event, LeaseQuestion, Refusal, Reply, Ticket};
+
+use crate::harness::{Cluster, ELECTION_MS, TICK_MS, put};
+
+fn seconds(seconds: u64) -> usize {
+    (seconds * 1_000 / TICK_MS) as usize
+}
+
+fn time_to_live(cluster: &mut Cluster, at: usize, lease: i64) -> Option<Reply> {
+    let slot = cluster.id();
+    let question = LeaseQuestion::TimeToLive { lease, keys: true };
+    cluster.step(at, vec![Event::Lease(Ticket { front: 0, slot }, question)]);
+    cluster.settle();
+    cluster.answer(at, slot)
+}
+
+#[test]
+fn a_lease_ends_on_all_members_once_its_time_is_up() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect(None);
+    cluster.grant((leader + 1) % 3, 9, 5);
+    cluster.settle();
+    cluster.propose((leader + 2) % 3, put("k", "v", 9));
+    cluster.tick(1);
+    assert!(matches!(
+        time_to_live(&mut cluster, leader, 9),
+        Some(Reply::TimeToLive { ttl: 4, granted: 5, keys }) if keys == ["k"]
+    ));
+    cluster.tick(seconds(4));
+    assert!(cluster.value(leader, "k").is_some());
+    cluster.tick(seconds(2));
+    for at in 0..3 {
+        assert_eq!(cluster.value(at, "k"), None);
+    }
+    assert!(matches!(time_to_live(&mut cluster, leader, 9), Some(Reply::TimeToLive { ttl: -1, .. })));
+    assert!(matches!(time_to_live(&mut cluster, (leader + 1) % 3, 9), Some(Reply::Refused(Refusal::NotPrimaryLessor))));
+}
+
+#[test]
+fn a_leader_that_was_left_behind_ends_no_lease() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect(None);
+    cluster.grant(leader, 9, 5);
+    cluster.propose(leader, put("k", "v", 9));
+    cluster.tick(seconds(4));
+    cluster.isolate(leader, true);
+    // Alone it still thinks it leads when the time is up, and proposes the end of the lease to itself.
+    cluster.tick(8);
+    let next = cluster.elect(Some(leader));
+    let renewed = cluster.renew(next, 9);
+    cluster.tick(3);
+    assert!(matches!(cluster.answer(next, renewed), Some(Reply::Renewed { ttl: 5 })));
+    cluster.tick(seconds(2));
+    cluster.isolate(leader, false);
+    cluster.tick(seconds(2));
+    for at in 0..3 {
+        assert!(cluster.value(at, "k").is_some(), "member {at} lost the key of a lease that was renewed");
+    }
+    cluster.tick(seconds(3));
+    cluster.assert_equal();
+    assert_eq!(cluster.value(next, "k"), None);
+}
+
+#[test]
+fn a_successor_gives_the_whole_time_and_what_it_took_to_elect_it() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect(None);
+    cluster.grant(leader, 9, 5);
+    cluster.propose(leader, put("k", "v", 9));
+    cluster.tick(seconds(3));
+    let renewed = cluster.renew(leader, 9);
+    cluster.settle();
+    assert!(matches!(cluster.answer(leader, renewed), Some(Reply::Renewed { ttl: 5 })));
+    cluster.crash(leader);
+    let next = cluster.elect(Some(leader));
+    cluster.tick(seconds(5) - 1);
+    assert!(cluster.value(next, "k").is_some(), "the successor counted from the grant");
+    cluster.tick((ELECTION_MS / TICK_MS) as usize + 3);
+    assert_eq!(cluster.value(next, "k"), None);
+}
+
+#[test]
+fn a_lease_whose_end_is_proposed_is_not_renewed() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect(None);
+    cluster.grant(leader, 9, 5);
+    cluster.propose(leader, put("k", "v", 9));
+    cluster.tick(1);
+    for at in (0..3).filter(|at| *at != leader) {
+        cluster.hosts[at].stalled = true;
+    }
+    cluster.tick(seconds(6));
+    let late = cluster.renew(leader, 9);
+    cluster.tick(3);
+    assert!(cluster.answer(leader, late).is_none(), "nobody knows yet what becomes of it");
+    for at in 0..3 {
+        cluster.resume_disk(at);
+    }
+    cluster.tick(2);
+    assert!(matches!(cluster.answer(leader, late), Some(Reply::Renewed { ttl: 0 })));
+    assert_eq!(cluster.value(leader, "k"), None);
+}
+
+#[test]
+fn a_grant_acknowledged_elsewhere_is_known_to_the_lessor() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect(None);
+    let follower = (leader + 1) % 3;
+    // The leader's disk is slow: the others commit and apply before it does.
+    cluster.hosts[leader].stalled = true;
+    let grant = cluster.grant(follower, 9, 60);
+    cluster.tick(2);
+    assert!(matches!(cluster.answer(follower, grant), Some(Reply::Applied(Ok(_)))));
+    let renewal = cluster.renew(leader, 9);
+    assert!(time_to_live(&mut cluster, leader, 9).is_none(), "answered before the grant is applied here");
+    cluster.resume_disk(leader);
+    cluster.tick(1);
+    assert!(matches!(cluster.answer(leader, renewal), Some(Reply::Renewed { ttl: 60 })));
+}
