@@ -16,6 +16,7 @@ use bytes::Bytes;
 use cetera_proto::etcdserverpb as pb;
 
 pub use known::Known;
+pub use ops::NAMES;
 
 use crate::history::{Outcome, Request};
 use crate::keys;

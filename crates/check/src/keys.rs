@@ -7,6 +7,9 @@ pub const KV: &[u8] = b"/kv/";
 /// its client's own, so that its outcome can be recognised.
 pub const MARK: &[u8] = b"/mark/";
 
+/// Keys that live as long as their lease, `/leased/<client>/<n>`: nobody else writes them.
+pub const LEASED: &[u8] = b"/leased/";
+
 /// Mutexes as etcd's `concurrency.Mutex` makes them: `/lock/<name>/<lease in hex>`. The owner of the mutex is the
 /// key with the lowest create revision under `/lock/<name>/`; that revision is its fencing revision.
 pub const LOCK: &[u8] = b"/lock/";

@@ -9,7 +9,7 @@ use crate::history::Request;
 use crate::keys::{KV, prefix_end};
 
 /// Keys below [`KV`]: two groups with a prefix of their own, and two loners.
-pub(super) const NAMES: [&str; 10] = ["a/0", "a/1", "a/2", "a/3", "b/0", "b/1", "b/2", "b/3", "c", "d"];
+pub const NAMES: [&str; 10] = ["a/0", "a/1", "a/2", "a/3", "b/0", "b/1", "b/2", "b/3", "c", "d"];
 
 pub(super) fn named(name: &str) -> Bytes {
     [KV, name.as_bytes()].concat().into()
