@@ -49,7 +49,15 @@ impl Args {
     /// # Errors
     /// There is no such file.
     pub fn server(&self) -> Result<PathBuf, String> {
-        let path = self.text("server").map_or_else(|| beside().join("cetera"), PathBuf::from);
+        self.program("server", "cetera")
+    }
+
+    /// The program to run: the path given as `name`, else `default`, built beside this program.
+    ///
+    /// # Errors
+    /// There is no such file.
+    pub fn program(&self, name: &str, default: &str) -> Result<PathBuf, String> {
+        let path = self.text(name).map_or_else(|| beside().join(default), PathBuf::from);
         if path.is_file() { Ok(path) } else { Err(format!("there is no server at {}", path.display())) }
     }
 

@@ -3,12 +3,43 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::rng::Rng;
+
+/// Who a member is in its cluster, and where on the network.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Its name.
+    pub name: String,
+    /// Where clients connect, `host:port`.
+    pub client: String,
+    /// Where peers connect, `host:port`.
+    pub peer: String,
+    /// All members, as `--initial-cluster` takes them.
+    pub cluster: String,
+    /// The network namespace to run in; none: that of this process.
+    pub network: Option<Arc<File>>,
+}
+
+impl Place {
+    /// A single member on ports of the loopback address that are free now.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub fn alone() -> io::Result<Place> {
+        let mut rng = Rng::new(u64::from(std::process::id()) ^ since_boot());
+        let client = format!("127.0.0.1:{}", free_port(&mut rng)?);
+        let peer = format!("127.0.0.1:{}", free_port(&mut rng)?);
+        let cluster = format!("m=http://{peer}");
+        Ok(Place { name: "m".to_owned(), client, peer, cluster, network: None })
+    }
+}
 
 /// How to start a server on one data directory, again and again.
 #[derive(Clone, Debug)]
@@ -23,8 +54,8 @@ pub struct Launch {
     pub flags: Vec<String>,
     /// Environment variables.
     pub env: Vec<(String, String)>,
-    client_port: u16,
-    peer_port: u16,
+    /// Who and where it is.
+    pub place: Place,
 }
 
 impl Launch {
@@ -33,22 +64,28 @@ impl Launch {
     /// # Errors
     /// `dir` cannot be made, or no port is free.
     pub fn new(program: &Path, dir: &Path) -> io::Result<Launch> {
+        Launch::at(program, dir, Place::alone()?)
+    }
+
+    /// A member with its data in `dir`/data.
+    ///
+    /// # Errors
+    /// `dir` cannot be made.
+    pub fn at(program: &Path, dir: &Path, place: Place) -> io::Result<Launch> {
         std::fs::create_dir_all(dir)?;
-        let mut rng = Rng::new(u64::from(std::process::id()) ^ since_boot());
         Ok(Launch {
             program: program.to_owned(),
             data_dir: dir.join("data"),
             log: dir.join("server.log"),
             flags: Vec::new(),
             env: Vec::new(),
-            client_port: free_port(&mut rng)?,
-            peer_port: free_port(&mut rng)?,
+            place,
         })
     }
 
     /// Where clients connect, `host:port`.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.client_port)
+        self.place.client.clone()
     }
 
     /// Starts it. It may not serve yet.
@@ -56,27 +93,31 @@ impl Launch {
     /// # Errors
     /// The program cannot be started.
     pub fn start(&self) -> io::Result<Server> {
-        let client = format!("http://127.0.0.1:{}", self.client_port);
-        let peer = format!("http://127.0.0.1:{}", self.peer_port);
+        let client = format!("http://{}", self.place.client);
+        let peer = format!("http://{}", self.place.peer);
         let log: File = OpenOptions::new().create(true).append(true).open(&self.log)?;
         let mut command = Command::new(&self.program);
         command
-            .args(["--name", "m", "--log-level", "warn", "--data-dir"])
+            .args(["--name", &self.place.name, "--log-level", "warn", "--data-dir"])
             .arg(&self.data_dir)
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &format!("m={peer}")])
+            .args(["--initial-cluster", &self.place.cluster])
             .args(&self.flags)
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        // SAFETY: prctl with these arguments only sets a flag of the new process and is async-signal-safe.
+        let network = self.place.network.clone();
+        // SAFETY: prctl and setns with these arguments change the new process only and are async-signal-safe.
         unsafe {
-            // A server must not outlive a run that panicked or was killed.
-            command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
-                0 => Ok(()),
-                _ => Err(io::Error::last_os_error()),
+            command.pre_exec(move || {
+                // A server must not outlive a run that panicked or was killed.
+                done(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
+                match &network {
+                    Some(network) => done(libc::setns(network.as_raw_fd(), libc::CLONE_NEWNET)),
+                    None => Ok(()),
+                }
             });
         }
         let started = Instant::now();
@@ -90,6 +131,10 @@ impl Launch {
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
+}
+
+fn done(answer: libc::c_int) -> io::Result<()> {
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// A running server. Dropping it kills it.
@@ -123,6 +168,25 @@ impl Server {
                 Ok(())
             }
         }
+    }
+
+    /// SIGSTOP: it stands still until [`Server::resume`], or dies standing.
+    pub fn pause(&mut self) {
+        self.signal(libc::SIGSTOP);
+    }
+
+    /// SIGCONT.
+    pub fn resume(&mut self) {
+        self.signal(libc::SIGCONT);
+    }
+
+    fn signal(&mut self, signal: libc::c_int) {
+        if self.ended().is_some() {
+            return;
+        }
+        // SAFETY: kill only sends a signal; the process is ours and was not waited for, so the id is still its own.
+        // It fails only if the process has ended, which its next look tells.
+        let _ = unsafe { libc::kill(self.child.id() as libc::pid_t, signal) };
     }
 
     fn stop(&mut self) {
