@@ -31,6 +31,7 @@ pub(super) fn answer(store: &Store, range: &pb::RangeRequest, now: i64) -> pb::R
     let mut kvs: Vec<KeyValue> = all.cloned().collect();
     let count = kvs.len() as i64;
     kvs.retain(|kv| passes(range, kv));
+    kvs.truncate(cut_before_order(range));
     if let Some(order) = order(range) {
         kvs.sort_by(|a, b| order(a, b));
     }
@@ -54,6 +55,15 @@ fn passes(range: &pb::RangeRequest, kv: &KeyValue) -> bool {
         && above(range.min_mod_revision, kv.mod_revision)
         && below(range.max_create_revision, kv.create_revision)
         && above(range.min_create_revision, kv.create_revision)
+}
+
+/// How many of the first keys are put in order at all: where an order's target is given but no order, etcd reads no
+/// more than it needs for the limit and `more`, and then puts those in order (`rangeLimit`, `sortRangeResults`).
+fn cut_before_order(range: &pb::RangeRequest) -> usize {
+    let filters =
+        [range.max_mod_revision, range.min_mod_revision, range.max_create_revision, range.min_create_revision];
+    let is_cut = range.limit > 0 && range.sort_order() == SortOrder::None && filters == [0; 4];
+    if is_cut { (range.limit as usize).saturating_add(1) } else { usize::MAX }
 }
 
 /// The order that was asked for (KV-6); `None` is key order. Equal ones may come in any order.
@@ -83,5 +93,38 @@ pub(crate) fn pool(store: &Store, range: &pb::RangeRequest, now: i64) -> Vec<Key
         sort_target: SortTarget::Key as i32,
         ..range.clone()
     };
-    answer(store, &whole, now).kvs
+    let mut kvs = answer(store, &whole, now).kvs;
+    kvs.truncate(cut_before_order(range));
+    kvs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::Request;
+    use crate::model::PERMISSIVE;
+
+    #[test]
+    fn a_target_without_an_order_sorts_what_the_limit_reads() {
+        let mut store = Store::new(1);
+        for key in ["d", "c", "b", "a"] {
+            let put = pb::PutRequest { key: key.into(), ..Default::default() };
+            store.execute(&Request::Put(put), &PERMISSIVE).unwrap();
+        }
+        let range = |order: SortOrder| pb::RangeRequest {
+            key: "a".into(),
+            range_end: "z".into(),
+            limit: 2,
+            sort_target: SortTarget::Mod as i32,
+            sort_order: order as i32,
+            ..Default::default()
+        };
+        let keys = |range: &pb::RangeRequest| {
+            let found = answer(&store, range, store.revision());
+            found.kvs.iter().map(|kv| kv.key.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(keys(&range(SortOrder::None)), ["c", "b"]);
+        assert_eq!(keys(&range(SortOrder::Ascend)), ["d", "c"]);
+        assert_eq!(pool(&store, &range(SortOrder::None), store.revision()).len(), 3);
+    }
 }
