@@ -4,9 +4,14 @@
 //! checkers know nothing of the server: they judge by the history alone.
 
 mod answer;
+mod client;
+mod compaction;
 pub mod generate;
 pub mod history;
 pub mod keys;
+mod lease;
+pub mod linear;
+mod lock;
 mod model;
 mod replay;
 mod text;
@@ -95,11 +100,14 @@ impl Report {
 /// # Errors
 /// The violations, first those of the order that the others build on.
 pub fn check(history: &History, limits: &Limits) -> Result<Summary, Vec<Violation>> {
-    let _ = limits;
     let mut report = Report::default();
     let order = replay::replay(history, &mut report);
+    client::check(history, &mut report);
+    compaction::check(history, &mut report);
     if order.certain {
         watch::check(history, &order, &mut report);
+        lease::check(history, &order, limits, &mut report);
+        lock::check(history, &order, &mut report);
     } else {
         report.undecided += 1;
     }

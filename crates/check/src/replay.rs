@@ -54,6 +54,10 @@ pub(crate) struct Order {
     pub(crate) first: i64,
     /// The last revision anyone knows of.
     pub(crate) last: i64,
+    /// For revisions whose maker was not answered: all that could have been it.
+    pub(crate) options: BTreeMap<i64, Vec<Maker>>,
+    /// `earliest[i]`: revision `first + 1 + i` cannot have been made before.
+    earliest: Vec<u64>,
     /// Whether the order is the only possible one, up to calls that would have made the same changes.
     pub(crate) certain: bool,
 }
@@ -65,6 +69,29 @@ impl Order {
             .ok()
             .and_then(|index| self.makers.get(index).copied())
             .unwrap_or(Maker::Nobody)
+    }
+
+    /// The earliest time at which a revision can have been made: not before the call began that made it, or one of
+    /// those before it.
+    pub(crate) fn began(&self, revision: i64) -> u64 {
+        let index = usize::try_from(revision - self.first - 1).ok();
+        index.and_then(|index| self.earliest.get(index).copied()).unwrap_or(0)
+    }
+
+    /// Whether there may be revisions after the last that anyone was told of: made by a call of unknown outcome that
+    /// made no other, or by the end of a lease.
+    fn may_go_on(&self, history: &History) -> bool {
+        let unknown = history.calls.iter().enumerate().any(|(at, call)| {
+            matches!(call.outcome, Outcome::Unknown(_))
+                && may_write(&call.request)
+                && !self.makers.contains(&Maker::Call(at))
+        });
+        unknown || !self.store.attached_leases(self.last).is_empty()
+    }
+
+    /// The highest revision that can have been made by a time.
+    pub(crate) fn ceiling(&self, time: u64) -> i64 {
+        self.first + self.earliest.partition_point(|earliest| *earliest <= time) as i64
     }
 }
 
@@ -613,9 +640,19 @@ impl Run<'_> {
         let first = self.index.history.first_revision;
         let mut made = std::mem::take(&mut self.matching.made);
         made.append(&mut self.answered);
-        let makers = (first + 1..=self.index.last).map(|r| made.get(&r).copied().unwrap_or(Maker::Nobody)).collect();
+        let makers: Vec<Maker> =
+            (first + 1..=self.index.last).map(|r| made.get(&r).copied().unwrap_or(Maker::Nobody)).collect();
         let Index { times, last, history, .. } = self.index;
-        let order = Order { store: self.store, makers, times, first, last, certain };
+        let mut earliest = 0;
+        let earliest = makers.iter().map(|maker| {
+            if let Maker::Call(call) = maker {
+                earliest = history.calls[*call].start_us.max(earliest);
+            }
+            earliest
+        });
+        let earliest = earliest.collect();
+        let options = self.matching.options;
+        let order = Order { store: self.store, makers, times, first, last, options, earliest, certain };
         real_time(history, &order, report);
         refusals(history, &order, report);
         order
@@ -693,9 +730,10 @@ fn refusals(history: &History, order: &Order, report: &mut Report) {
                             Request::Compact(request) => request.revision > revision,
                             request => order.store.refusal(request, revision, &PERMISSIVE) == Err(refusal),
                         };
-                        (from..=order.last)
-                            .take_while(|revision| *revision == from || began(history, order, *revision) <= call.end_us)
-                            .any(refuses)
+                        let to = order.ceiling(call.end_us).max(from);
+                        // After the last revision anyone was told of there may be more.
+                        let open = !order.certain || (to == order.last && order.may_go_on(history));
+                        (open && refusal == Refusal::KeyNotFound) || (from..=to).any(refuses)
                     }
                     Refusal::Compacted | Refusal::LeaseNotFound | Refusal::LeaseExist => continue,
                     _ => false,
@@ -710,14 +748,6 @@ fn refusals(history: &History, order: &Order, report: &mut Report) {
             }
             _ => {}
         }
-    }
-}
-
-/// The earliest time at which a revision can have been made.
-fn began(history: &History, order: &Order, revision: i64) -> u64 {
-    match order.maker(revision) {
-        Maker::Call(call) => history.calls[call].start_us,
-        _ => 0,
     }
 }
 

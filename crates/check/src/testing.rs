@@ -323,7 +323,7 @@ fn watcher(server: &Server, end: u64, observer: bool, rng: &mut Rng) -> Watcher 
         return watcher;
     }
     // From now on it is never so slow that a compaction overtakes it.
-    while at <= end {
+    loop {
         at += 1 + rng.pick(end / 50 + 10_000);
         let seen = now_at(at);
         let mut events: Vec<Event> = Vec::new();
@@ -354,6 +354,9 @@ fn watcher(server: &Server, end: u64, observer: bool, rng: &mut Rng) -> Watcher 
             watcher.told.push(Told { at_us: at, revision: seen.revision, news });
         }
         next = next.max(seen.revision + 1);
+        if at > end {
+            break;
+        }
     }
     watcher.open_at_end = true;
     watcher
