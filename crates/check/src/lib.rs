@@ -6,6 +6,7 @@
 mod answer;
 mod client;
 mod compaction;
+mod dump;
 pub mod generate;
 pub mod history;
 pub mod keys;
@@ -17,6 +18,8 @@ mod replay;
 mod text;
 mod time;
 mod watch;
+
+pub use dump::{LoadError, dump, load};
 
 use std::time::Duration;
 
