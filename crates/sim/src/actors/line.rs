@@ -220,7 +220,10 @@ impl Session {
     /// The outcome of a renewal; false if the lease is gone.
     pub(super) fn renewed(&mut self, outcome: &Outcome, now_us: u64) -> bool {
         match outcome {
-            _ if is_lease_gone(outcome) => false,
+            _ if is_lease_gone(outcome) => {
+                self.due_us = u64::MAX;
+                false
+            }
             Outcome::Done(_) => {
                 self.due_us = self.sent_us + self.ttl.max(1) as u64 * SECOND / 3;
                 true
