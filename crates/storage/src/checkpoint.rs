@@ -132,7 +132,9 @@ impl CheckpointWriter {
         header[..4].copy_from_slice(&crc.to_le_bytes());
         let path = self.dir.join(temporary(self.index));
         self.file.write_at(&[&header, data], self.end).map_err(io_error(&path))?;
-        self.end += (CHUNK_HEADER_BYTES + data.len()) as u64;
+        let len = (CHUNK_HEADER_BYTES + data.len()) as u64;
+        self.file.write_out(self.end, len);
+        self.end += len;
         self.chunks += 1;
         Ok(())
     }

@@ -52,6 +52,9 @@ pub trait File: Send + Sync {
     fn prefetch(&self, _offset: u64, _len: usize) {}
     /// A hint that the bytes `[offset, offset + len)` will be read in order. Never waits; may do nothing.
     fn read_ahead(&self, _offset: u64, _len: u64) {}
+    /// Has the bytes `[offset, offset + len)` written out now, without making them durable: work in the background calls
+    /// it as it goes, so that its final sync does not flood the disk in front of the log's. May wait; may do nothing.
+    fn write_out(&self, _offset: u64, _len: u64) {}
     /// Makes the contents written so far, and the length, durable.
     fn sync_data(&self) -> io::Result<()>;
     /// Cuts or extends (with zeros) the file.

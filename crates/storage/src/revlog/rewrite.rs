@@ -429,7 +429,9 @@ impl OutputSegment {
         }
         let name = segment::file_name(self.id);
         match &self.file {
-            Some(file) => file.write_at(&[bytes], self.written),
+            Some(file) => {
+                file.write_at(&[bytes], self.written).map(|()| file.write_out(self.written, bytes.len() as u64))
+            }
             None => {
                 let file = files.vfs.create(&files.dir.join(&name)).map_err(LogError::io(&name, "create"))?;
                 files.names.push(name.clone());

@@ -11,6 +11,9 @@ use std::{
 use super::{LogError, segment::Segment};
 use crate::vfs::Vfs;
 
+/// Bytes written out at a time before a sync.
+const WRITE_OUT_BYTES: u64 = 1 << 20;
+
 /// What the writer and its sync jobs share.
 #[derive(Default)]
 pub(crate) struct SyncState {
@@ -68,6 +71,9 @@ impl SyncJob {
         for (segment, end) in &self.files {
             if segment.synced() >= *end {
                 continue;
+            }
+            for at in (segment.synced()..*end).step_by(WRITE_OUT_BYTES as usize) {
+                segment.file.write_out(at, WRITE_OUT_BYTES.min(end - at));
             }
             segment.file.sync_data().map_err(|error| {
                 self.state.fail();

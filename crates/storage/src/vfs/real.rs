@@ -12,6 +12,7 @@ use std::{
     fs::{self, OpenOptions, TryLockError},
     io::{self, IoSlice},
     num::NonZeroU64,
+    os::fd::AsRawFd as _,
     os::unix::fs::FileExt,
     path::Path,
     sync::{
@@ -170,6 +171,13 @@ impl File for RealFile {
         }
         self.len.fetch_max(at, Ordering::Release);
         Ok(())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn write_out(&self, offset: u64, len: u64) {
+        let all = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+        // SAFETY: takes a descriptor that is open and numbers. What fails here fails again, and is seen, at the sync.
+        unsafe { libc::sync_file_range(self.file.as_raw_fd(), offset as i64, len as i64, all) };
     }
 
     fn sync_data(&self) -> io::Result<()> {
