@@ -47,6 +47,17 @@ pub struct Store {
 }
 
 impl Store {
+    /// Whether [`Store::compaction_step`] has something to do.
+    pub fn is_compacting(&self) -> bool {
+        let Compaction { watermark, finished, pass, .. } = self.compaction;
+        !self.garbage.is_empty() || pass.is_some() || watermark > finished
+    }
+
+    /// Whether [`Store::rewrite_step`] has something to do.
+    pub fn is_relocating(&self) -> bool {
+        self.moving.is_some()
+    }
+
     /// An empty store at revision 1, over an empty log.
     pub fn create(log: RevLog) -> Store {
         Store::assemble(log, Tree::default(), FIRST_REVISION)

@@ -12,7 +12,7 @@ pub const COMPACTION_SLICE_RECORDS: usize = 128;
 /// compaction of a large store more than the compaction.
 pub const COMPACTION_HASH_BYTES_MAX: u64 = 256 << 20;
 /// Index entries a rewrite relocates between two batches of work.
-pub const REWRITE_SLICE_RECORDS: usize = 512;
+pub const REWRITE_SLICE_RECORDS: usize = 128;
 /// Bytes of segments that one rewrite reads at most.
 pub const REWRITE_BYTES_MAX: u64 = 256 << 20;
 /// Log bytes applied since the last checkpoint that make the next one due, at least.

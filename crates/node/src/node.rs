@@ -76,7 +76,6 @@ pub struct Node {
     settling: Vec<Ticket>,
     /// Compaction hashes being computed.
     hashing: usize,
-    compacting: bool,
     events: Vec<EventRec>,
     log_bytes_since_checkpoint: u64,
     checkpoint_running: bool,
@@ -128,7 +127,6 @@ impl Node {
             own_requests: 0,
             settling: Vec::new(),
             hashing: 0,
-            compacting: false,
             events: Vec::new(),
             log_bytes_since_checkpoint: 0,
             checkpoint_running: false,
@@ -155,11 +153,24 @@ impl Node {
         self.group.campaign();
     }
 
-    /// Takes all of `events` and returns what is to be done.
+    /// Takes all of `events` and returns what is to be done; then does background slices, if there are any.
     ///
     /// # Errors
     /// [`Fatal`]: the member must stop; nothing of this step may be carried out.
     pub fn step(&mut self, events: &mut Vec<Event>) -> Result<Effects, Fatal> {
+        self.step_with(events, true)
+    }
+
+    /// The same without background slices: for events whose answers should not stand behind one. A shell that uses it
+    /// must also [`Node::step`] now and then while [`Effects::more`] says so.
+    ///
+    /// # Errors
+    /// As [`Node::step`].
+    pub fn step_without_slices(&mut self, events: &mut Vec<Event>) -> Result<Effects, Fatal> {
+        self.step_with(events, false)
+    }
+
+    fn step_with(&mut self, events: &mut Vec<Event>, slices: bool) -> Result<Effects, Fatal> {
         let mut effects = Effects::default();
         for event in events.drain(..) {
             self.take(event, &mut effects);
@@ -168,6 +179,9 @@ impl Node {
         self.advance(&mut effects)?;
         self.confirm_reads(&mut effects)?;
         self.expire_leases(&mut effects)?;
+        if slices {
+            self.slices()?;
+        }
         self.background(&mut effects)?;
         self.publish(&mut effects)?;
         Ok(effects)
@@ -518,23 +532,33 @@ impl Node {
         }
     }
 
-    /// Slices of compaction and rewriting, and the jobs that are due.
-    fn background(&mut self, effects: &mut Effects) -> Result<(), Fatal> {
+    /// A slice each of compaction and of following a rewrite.
+    fn slices(&mut self) -> Result<(), Fatal> {
         let store = self.state.store_mut();
-        let compacting = store.compaction_step(limits::COMPACTION_SLICE_RECORDS).map_err(fatal)?;
-        let relocating = store.rewrite_step(limits::REWRITE_SLICE_RECORDS).map_err(fatal)?;
-        effects.more = compacting || relocating;
-        // The picture lets go of what compaction took out of the index once the pass is over.
-        self.dirty |= relocating || (self.compacting && !compacting);
-        self.compacting = compacting;
-        if !compacting && self.hashing == 0 {
+        let compacting = store.is_compacting();
+        let relocating = store.is_relocating();
+        if compacting {
+            // The picture lets go of what compaction took out of the index once the pass is over.
+            self.dirty |= !store.compaction_step(limits::COMPACTION_SLICE_RECORDS).map_err(fatal)?;
+        }
+        if relocating {
+            store.rewrite_step(limits::REWRITE_SLICE_RECORDS).map_err(fatal)?;
+            self.dirty = true;
+        }
+        Ok(())
+    }
+
+    /// Tells those who wait for the end of compaction, and makes the jobs that are due.
+    fn background(&mut self, effects: &mut Effects) -> Result<(), Fatal> {
+        let store = self.state.store();
+        effects.more = store.is_compacting() || store.is_relocating();
+        if !store.is_compacting() && self.hashing == 0 {
             effects.replies.extend(self.settling.drain(..).map(|ticket| (ticket, Reply::Settled)));
         }
         if self.mode != Mode::Running {
             return Ok(());
         }
         if !self.rewrite_running
-            && !relocating
             && self.now_ms >= self.rewrite_from_ms
             && let Some(job) = self.state.store_mut().plan_rewrite(limits::REWRITE_BYTES_MAX)
         {
@@ -577,7 +601,6 @@ impl Node {
             JobDone::Rewrite(done) => {
                 self.rewrite_running = false;
                 self.state.store_mut().install_rewrite(*done);
-                effects.more = true;
             }
             JobDone::CompactionHash(hash) => {
                 self.hashing -= 1;

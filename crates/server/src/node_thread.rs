@@ -292,6 +292,9 @@ struct Runner {
     reserve_bytes: u64,
 }
 
+/// How long a background slice that is due waits for a gap between batches.
+const SLICE_PATIENCE: Duration = Duration::from_millis(1);
+
 /// How often the free space of the disk is looked at.
 const DISK_LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -302,10 +305,15 @@ impl Runner {
         let mut boxes = Vec::new();
         let mut next_tick = Instant::now();
         let mut next_look = next_tick;
-        let mut more = false;
+        // When the next background slice may be done, while there are any.
+        let mut next_slice: Option<Instant> = None;
         loop {
-            let stopping = self.wait(&mut events, &mut boxes, next_tick, more);
+            let wake = next_slice.map_or(next_tick, |slice| slice.min(next_tick));
+            let stopping = self.wait(&mut events, &mut boxes, wake);
             let now = Instant::now();
+            // Between batches, or when batches leave no gap.
+            let slice =
+                next_slice.is_some_and(|due| if events.is_empty() { due <= now } else { due + SLICE_PATIENCE <= now });
             if now >= next_tick {
                 next_tick = now + self.tick;
             }
@@ -316,8 +324,14 @@ impl Runner {
             // Every batch begins with the time, so that no lease is measured from a moment before its grant arrived.
             events.insert(0, Event::Tick { now_ms: clock::now_ms() });
             self.make_room(&mut events, &boxes);
-            let effects = self.node.step(&mut events)?;
-            more = effects.more;
+            let effects = if slice { self.node.step(&mut events) } else { self.node.step_without_slices(&mut events) }?;
+            let after = Instant::now();
+            next_slice = match next_slice {
+                _ if !effects.more => None,
+                Some(due) if !slice => Some(due),
+                // As long a pause as the slice took: at most half of a core goes into them.
+                _ => Some(after + (after - now)),
+            };
             self.carry_out(effects, &boxes, &mut events)?;
             if stopping && events.is_empty() {
                 return Ok(());
@@ -333,22 +347,16 @@ impl Runner {
         }
     }
 
-    /// Fills `events` with all that waits; sleeps until something does, a tick is due, or there are slices to do.
-    fn wait(
-        &self,
-        events: &mut Vec<Event>,
-        boxes: &mut Vec<(u16, Arc<dyn MailBox>)>,
-        next_tick: Instant,
-        more: bool,
-    ) -> bool {
+    /// Fills `events` with all that waits; sleeps until something does, or a tick or a slice is due.
+    fn wait(&self, events: &mut Vec<Event>, boxes: &mut Vec<(u16, Arc<dyn MailBox>)>, until: Instant) -> bool {
         let shared = &self.handle.0;
         let mut inbox = lock(&shared.inbox);
-        while events.is_empty() && inbox.events.is_empty() && !more {
+        while events.is_empty() && inbox.events.is_empty() {
             let now = Instant::now();
-            if now >= next_tick {
+            if now >= until {
                 break;
             }
-            inbox = shared.wake.wait_timeout(inbox, next_tick - now).unwrap_or_else(PoisonError::into_inner).0;
+            inbox = shared.wake.wait_timeout(inbox, until - now).unwrap_or_else(PoisonError::into_inner).0;
         }
         events.append(&mut inbox.events);
         if boxes.len() != inbox.boxes.len() {
