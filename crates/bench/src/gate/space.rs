@@ -42,10 +42,10 @@ pub async fn disk(launch: &Launch) -> Result<Vec<Row>, String> {
     let mut highest: u64 = 0;
     let mut kept = true;
     for _ in 0..=ROUNDS {
-        let writes = Writes::new(&store, From::Each(0..keys), IN_FLIGHT);
+        let writes = Writes::new(&store, From::Each((0..keys).step_by(1)), IN_FLIGHT);
         Load::start(&launch.address(), 4, IN_FLIGHT, writes).finish(true).await?;
         highest = highest.max(disk_bytes(&launch.data_dir));
-        compact_all(&launch.address()).await?;
+        compact_all(&launch.address(), false).await?;
         kept &= serving::wait_until(PATIENCE, || disk_bytes(&launch.data_dir) <= limit).await;
         most = most.max(disk_bytes(&launch.data_dir));
     }
@@ -73,7 +73,7 @@ pub async fn large_value(launch: &Launch) -> Result<Vec<Row>, String> {
         let value = Bytes::from(vec![n as u8; LARGE_VALUE]);
         client.put(Put::new("large", value)).await.map_err(|error| format!("put {n}: {error}"))?;
     }
-    compact_all(&launch.address()).await?;
+    compact_all(&launch.address(), false).await?;
     let kept = serving::wait_until(PATIENCE, || server.anonymous_bytes() < LARGE_RSS).await;
     let found = format!("RssAnon {} MB", server.anonymous_bytes() / 1_000_000);
     let what = format!("{LARGE_WRITES} writes of one 1 MB key, compacted");

@@ -78,7 +78,7 @@ impl Large {
     /// # Errors
     /// A put failed.
     pub async fn fill(&mut self) -> Result<Rows, String> {
-        let load = self.writes(FILL_CONNECTIONS, FILL_IN_FLIGHT, From::Each(0..self.keys));
+        let load = self.writes(FILL_CONNECTIONS, FILL_IN_FLIGHT, From::Each((0..self.keys).step_by(1)));
         load.measure();
         let mut rates = Vec::new();
         let mut since = Instant::now();
@@ -141,17 +141,19 @@ impl Large {
     /// # Errors
     /// A request failed.
     pub async fn compaction(&mut self) -> Result<Rows, String> {
-        // An eighth of the keys, neighbours: their segments become garbage.
-        let eighth = self.keys / 8;
-        self.writes(FILL_CONNECTIONS, FILL_IN_FLIGHT, From::Each(0..eighth)).finish(true).await?;
-        self.writes(FILL_CONNECTIONS, FILL_IN_FLIGHT, From::Each(0..eighth)).finish(true).await?;
+        // Every second key, so that every segment holds garbage between what lives; and an eighth of all, neighbours,
+        // whose segments become garbage altogether. More than the log may hold: some must be rewritten.
+        for keys in [(0..self.keys).step_by(2), (0..self.keys / 8).step_by(1), (0..self.keys / 8).step_by(1)] {
+            self.writes(FILL_CONNECTIONS, FILL_IN_FLIGHT, From::Each(keys)).finish(true).await?;
+        }
         let load = self.random_puts();
         load.measure();
         sleep(WINDOW).await;
         let control = load.measured();
         let before = Look::take(&self.launch.data_dir).log;
-        compact_all(&self.launch.address()).await?;
         let begun = Instant::now();
+        compact_all(&self.launch.address(), true).await?;
+        let passed = begun.elapsed();
         let mut files = before.clone();
         let mut changed = Instant::now();
         let rests = serving::wait_until(REWRITE_PATIENCE, || {
@@ -180,7 +182,14 @@ impl Large {
         let took = if rests { format!("{:.0} s", begun.elapsed().as_secs_f64()) } else { "not at rest".to_owned() };
         Ok(vec![
             Row::new("puts while compacting and rewriting", found, "p99 at most 2x", loud <= 2.0 * quiet),
-            Row::note("rewritten", format!("{gone} of {} segments, at rest after {took}", before.len())),
+            Row::note(
+                "compacted and rewritten",
+                format!(
+                    "compaction through after {:.0} s, {gone} of {} segments gone, at rest after {took}",
+                    passed.as_secs_f64(),
+                    before.len()
+                ),
+            ),
         ])
     }
 
@@ -237,16 +246,17 @@ fn worst_second(meter: &Meter) -> f64 {
     meter.seconds.iter().take(whole).map(|second| second.quantile_us(0.99)).fold(0.0, f64::max)
 }
 
-/// Compacts at the revision of now.
+/// Compacts at the revision of now; `physical`: returns when the background pass is through.
 ///
 /// # Errors
 /// The server refuses.
-pub async fn compact_all(address: &str) -> Result<(), String> {
+pub async fn compact_all(address: &str, physical: bool) -> Result<(), String> {
     let client = client(address)?;
     let now = client.get(cetera_client::Get::new("k").count_only()).await.map_err(|e| e.to_string())?;
     let revision = now.header.map_or(0, |header| header.revision);
     let mut body = Vec::new();
     wire::number(&mut body, 1, revision);
+    wire::number(&mut body, 2, i64::from(physical));
     match serving::ask(address, COMPACT, &body).await {
         Ok(true) => Ok(()),
         other => Err(format!("the compaction at {revision} was not made: {other:?}")),

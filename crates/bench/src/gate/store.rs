@@ -1,6 +1,7 @@
 //! Many keys with values that can be checked, and the requests for them.
 
 use std::cell::RefCell;
+use std::iter::StepBy;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -89,7 +90,7 @@ pub struct Writes {
 #[derive(Debug)]
 pub enum From {
     /// These, once each, one after the other.
-    Each(Range<u64>),
+    Each(StepBy<Range<u64>>),
     /// Some of these, for ever.
     Some(Range<u64>, Rng),
 }
@@ -169,7 +170,7 @@ impl Requests for RandomReads {
 #[derive(Debug)]
 pub struct Scan {
     store: SharedStore,
-    pages: std::iter::StepBy<Range<u64>>,
+    pages: StepBy<Range<u64>>,
     keys: u64,
     flying: Vec<u64>,
 }
