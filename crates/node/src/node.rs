@@ -148,6 +148,11 @@ impl Node {
         &self.state
     }
 
+    /// The log entry at `index`, if it is still kept in memory. For checks.
+    pub fn log_entry(&self, index: u64) -> Option<Entry> {
+        self.group.entry(index)
+    }
+
     /// Starts an election at once; for a sole voter, which need not wait for anyone.
     pub fn campaign(&mut self) {
         self.group.campaign();

@@ -206,7 +206,8 @@ impl Group {
             check_quorum: true,
             pre_vote: config.pre_vote,
             read_only_option: raft::ReadOnlyOption::Safe,
-            batch_append: true,
+            // The library merges entries into a queued append without looking whether they follow the entry it names.
+            batch_append: false,
             max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
             max_committed_size_per_ready: COMMITTED_BYTES_PER_READY_MAX,
             ..Default::default()
@@ -418,6 +419,11 @@ impl Group {
     /// Index of the last entry of the log.
     pub fn last_index(&self) -> u64 {
         self.raw.raft.raft_log.last_index()
+    }
+
+    /// The entry at `index`, if it is still kept in memory. For checks.
+    pub fn entry(&self, index: u64) -> Option<Entry> {
+        self.raw.store().get(index).map(convert::entry_out)
     }
 
     /// Part played now.

@@ -72,6 +72,10 @@ impl MemoryLog {
         }
     }
 
+    pub(crate) fn get(&self, index: u64) -> Option<&Entry> {
+        self.entries.get(usize::try_from(index.checked_sub(self.before.0 + 1)?).ok()?)
+    }
+
     fn last(&self) -> u64 {
         self.before.0 + self.entries.len() as u64
     }

@@ -361,3 +361,44 @@ fn members_are_told_in_order() {
     }
     assert_eq!(member.group.conf_state().voters.len(), 5);
 }
+
+/// The library can put entries into an append that is still queued. It must never put them where they do not follow on:
+/// the follower would acknowledge an entry more than it has.
+#[test]
+fn entries_follow_the_entry_that_their_message_names() {
+    let mut cluster = Cluster::new();
+    let leader = cluster.elect(&[]);
+    let (behind, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    cluster.0[leader].group.propose([Bytes::from_static(b"x")]).unwrap();
+    cluster.0[leader].sync();
+    // The entry is lost on its way to `behind`, and the other one has it: it is committed, and `behind` is to be told.
+    let lost = cluster.0[leader].drain();
+    assert!(lost.iter().any(|message| !message.entries.is_empty()));
+    cluster.0[leader].sync();
+    let group = &mut cluster.0[leader].group;
+    let (last, term) = (group.last_index(), group.term());
+    let answer = |from: usize, reject: bool| {
+        let mut message = raftpb::Message {
+            from: from as u64 + 1,
+            to: leader as u64 + 1,
+            term,
+            index: last,
+            reject,
+            reject_hint: if reject { last - 1 } else { 0 },
+            log_term: if reject { term } else { 0 },
+            ..Default::default()
+        };
+        message.set_type(MessageType::MsgAppResp);
+        message
+    };
+    group.step(answer(other, false));
+    // Before that leaves, `behind` says that it does not know the entry.
+    group.step(answer(behind, true));
+    let messages = cluster.0[leader].drain();
+    assert!(messages.iter().any(|message| !message.entries.is_empty()), "the entry is sent again");
+    for message in messages {
+        for (at, entry) in message.entries.iter().enumerate() {
+            assert_eq!(entry.index, message.index + 1 + at as u64, "{message:?}");
+        }
+    }
+}

@@ -82,6 +82,11 @@ impl MemoryVfs {
         error.get_ref().is_some_and(|inner| inner.is::<Crashed>())
     }
 
+    /// Whether both are the same disk.
+    pub fn is_same(&self, other: &MemoryVfs) -> bool {
+        Arc::ptr_eq(&self.disk, &other.disk)
+    }
+
     /// Mutating operations so far.
     pub fn ops(&self) -> u64 {
         lock(&self.disk).ops

@@ -1,0 +1,210 @@
+//! What only the world can see: the logs, states and leaders of all members side by side, all the time.
+
+use std::collections::BTreeMap;
+
+use cetera_node::{Node, Published};
+use cetera_proto::raftpb;
+use cetera_storage::wal::WalEntry;
+use prost::Message as _;
+
+use crate::trace::digest;
+
+/// What is known of one member's log on its disk.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Mirror {
+    /// Term of each entry, from index 1; 0 where it is not known.
+    terms: Vec<u64>,
+    /// Entries through this index were synced as they are.
+    durable: usize,
+}
+
+impl Mirror {
+    /// Entries were written.
+    pub(crate) fn append(&mut self, entries: &[WalEntry]) {
+        let Some(first) = entries.first() else { return };
+        let keep = first.index as usize - 1;
+        self.terms.resize(keep, 0);
+        self.durable = self.durable.min(keep);
+        self.terms.extend(entries.iter().map(|entry| entry.term));
+    }
+
+    /// Everything written is synced.
+    pub(crate) fn synced(&mut self) {
+        self.durable = self.terms.len();
+    }
+
+    /// Whether the entry is on the disk for certain.
+    fn holds(&self, index: u64, term: u64) -> bool {
+        let at = index as usize - 1;
+        at < self.durable && self.terms[at] == term
+    }
+
+    /// The member was started anew and holds these entries (index, term) above its checkpoint.
+    ///
+    /// # Errors
+    /// A synced entry is not there any more.
+    fn reopen(&mut self, entries: &[(u64, u64)], checkpoint: u64) -> Result<(), String> {
+        let last = entries.last().map_or(checkpoint, |(index, _)| *index);
+        if last < self.durable as u64 {
+            return Err(format!("entry {} was synced; after the start the log ends at {last}", self.durable));
+        }
+        for (index, term) in entries {
+            let before = self.terms.get(*index as usize - 1).copied().unwrap_or_default();
+            if (*index as usize) <= self.durable && before != 0 && before != *term {
+                return Err(format!("entry {index} was synced with term {before}; after the start it has term {term}"));
+            }
+        }
+        self.terms.resize(last as usize, 0);
+        for (index, term) in entries {
+            self.terms[*index as usize - 1] = *term;
+        }
+        self.durable = last as usize;
+        Ok(())
+    }
+}
+
+/// The state of one member, as far as it is compared.
+#[derive(Copy, Clone, Debug)]
+struct Seen {
+    sum: u64,
+    member: usize,
+}
+
+/// What all members together must keep.
+#[derive(Debug)]
+pub(crate) struct Checks {
+    /// What was violated.
+    pub(crate) violations: Vec<String>,
+    /// Terms with their leader.
+    leaders: BTreeMap<u64, usize>,
+    /// Applied entries: term and digest.
+    entries: BTreeMap<u64, (u64, u64)>,
+    /// State sums by applied index and finished compaction.
+    states: BTreeMap<(u64, i64), Seen>,
+    /// Applied index seen last, by member.
+    applied: Vec<u64>,
+    /// By member.
+    mirrors: Vec<Mirror>,
+    /// Members whose disk has rotted: what they lose proves nothing.
+    pub(crate) rotten: Vec<bool>,
+    /// Hash comparisons made.
+    pub(crate) compared: u64,
+    /// Comparisons of entries made.
+    pub(crate) entries_compared: u64,
+}
+
+/// More violations than these say nothing new.
+const VIOLATIONS_MAX: usize = 20;
+
+impl Checks {
+    /// For so many members.
+    pub(crate) fn new(members: usize) -> Self {
+        Self {
+            violations: Vec::new(),
+            leaders: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            states: BTreeMap::new(),
+            applied: vec![0; members],
+            mirrors: vec![Mirror::default(); members],
+            rotten: vec![false; members],
+            compared: 0,
+            entries_compared: 0,
+        }
+    }
+
+    /// Something was violated.
+    pub(crate) fn violated(&mut self, what: String) {
+        if self.violations.len() < VIOLATIONS_MAX {
+            self.violations.push(what);
+        }
+    }
+
+    /// A member's log.
+    pub(crate) fn mirror(&mut self, member: usize) -> &mut Mirror {
+        &mut self.mirrors[member]
+    }
+
+    /// Terms that had a leader.
+    pub(crate) fn leaders(&self) -> u64 {
+        self.leaders.len() as u64
+    }
+
+    /// A member was started from its disk.
+    pub(crate) fn started(&mut self, member: usize, node: &Node, checkpoint: u64) {
+        let mut entries = Vec::new();
+        while let Some(entry) = node.log_entry(checkpoint + 1 + entries.len() as u64) {
+            entries.push((entry.index, entry.term));
+        }
+        if self.rotten[member] {
+            self.mirrors[member] = Mirror::default();
+        }
+        if let Err(what) = self.mirrors[member].reopen(&entries, checkpoint) {
+            self.violated(format!("member {member}: {what}"));
+        }
+        // What the start replayed is looked at as if it were applied now.
+        self.applied[member] = checkpoint;
+        self.look(member, node, &node.published());
+    }
+
+    /// A member published a new picture.
+    pub(crate) fn look(&mut self, member: usize, node: &Node, published: &Published) {
+        if published.leader == published.member_id {
+            let before = *self.leaders.entry(published.term).or_insert(member);
+            if before != member {
+                self.violated(format!("term {} has two leaders: members {before} and {member}", published.term));
+            }
+        }
+        for index in self.applied[member] + 1..=published.applied_index {
+            let Some(entry) = node.log_entry(index) else { continue };
+            self.applied_entry(member, &entry.to_wire());
+        }
+        self.applied[member] = published.applied_index;
+        self.state(member, node);
+    }
+
+    fn applied_entry(&mut self, member: usize, entry: &raftpb::Entry) {
+        let this = (entry.term, digest(&entry.encode_to_vec()));
+        self.entries_compared += 1;
+        if let Some(before) = self.entries.insert(entry.index, this) {
+            if before != this {
+                self.violated(format!(
+                    "members applied two entries at index {}: of term {} and, on member {member}, of term {}",
+                    entry.index, before.0, entry.term
+                ));
+            }
+            return;
+        }
+        if entry.index <= self.mirrors.len() as u64 {
+            // The founding entries are on every disk from the start of its member.
+            return;
+        }
+        // The first member that applies it: by now a majority must have it on disk.
+        let holders = self.mirrors.iter().filter(|mirror| mirror.holds(entry.index, entry.term)).count();
+        let rotten = self.rotten.iter().filter(|rotten| **rotten).count();
+        if (holders + rotten) * 2 <= self.mirrors.len() {
+            self.violated(format!(
+                "member {member} applied entry {} of term {}, which is on the disks of {holders} of {} members",
+                entry.index,
+                entry.term,
+                self.mirrors.len()
+            ));
+        }
+    }
+
+    /// Members at the same index that finished the same compaction are equal.
+    pub(crate) fn state(&mut self, member: usize, node: &Node) {
+        let state = node.state();
+        let hash = state.hash();
+        let index = state.applied_index();
+        let this = Seen { sum: hash.sum, member };
+        let before = *self.states.entry((index, hash.finished)).or_insert(this);
+        self.compared += u64::from(before.member != member);
+        if before.sum != this.sum {
+            self.violated(format!(
+                "at applied index {index} (compaction {} finished) the state of member {member} is not the one that \
+                 member {} had",
+                hash.finished, before.member
+            ));
+        }
+    }
+}

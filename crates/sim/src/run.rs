@@ -1,0 +1,258 @@
+//! One run: faults, then calm, then the verdict.
+//!
+//! 1. Faults and clients at work, until time, operations and faults are what the plan wants.
+//! 2. All faults end at once. Within a bound every living member must serve a write and a linearizable read.
+//! 3. Clients come to rest; all members reach the same applied index and are equal.
+//! 4. Every member is started anew from its disk, some after a power loss, and is what it was.
+//! 5. The history of the clients is judged.
+
+use std::cell::RefCell;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
+
+use cetera_check::history::{News, Outcome};
+
+use crate::core::Happening;
+use crate::dice::{Dice, Stream};
+use crate::nemesis;
+use crate::plan::{Plan, Report};
+use crate::probe::Probe;
+use crate::rotted;
+use crate::world::World;
+use crate::{cast, client::Client};
+
+/// Time between looks at where a run stands.
+const LOOK_US: u64 = 50_000;
+/// After the faults, every living member serves within so many election timeouts, and a second for starts.
+pub const RECOVERY_ELECTIONS: u64 = 12;
+const RECOVERY_US: u64 = 2_000_000;
+/// Calm work after that.
+const CALM_US: u64 = 4_000_000;
+/// Clients come to rest within this time.
+const REST_US: u64 = 60_000_000;
+/// Members become equal within this time.
+const SETTLE_US: u64 = 30_000_000;
+/// What is on its way to watchers arrives within this time.
+const DRAIN_US: u64 = 1_500_000;
+/// A run that is longer than this went wrong.
+const RUN_US_MAX: u64 = 1_200_000_000;
+
+/// Runs the plan with the usual clients.
+pub fn run(plan: &Plan) -> Report {
+    run_with(plan, &mut cast::usual)
+}
+
+/// Makes the clients of a run.
+pub type Cast<'a> = &'a mut dyn FnMut(&Plan, &mut Dice) -> Vec<Box<dyn Client>>;
+
+/// Runs the plan with these clients.
+pub fn run_with(plan: &Plan, cast: Cast<'_>) -> Report {
+    plant(plan);
+    listen_for_panics();
+    let mut world = World::new(plan);
+    let mut report = Report { seed: plan.seed, members: plan.members, ..Report::default() };
+    let ended = panic::catch_unwind(AssertUnwindSafe(|| judge(plan, cast, &mut world, &mut report)));
+    if ended.is_err() {
+        let what = LAST_PANIC.with_borrow_mut(std::mem::take);
+        world.core.checks.violated(format!("panic: {what}"));
+    }
+    finish(world, &mut report);
+    report
+}
+
+#[cfg(feature = "plants")]
+fn plant(plan: &Plan) {
+    cetera_plant::plant(plan.plant);
+}
+
+#[cfg(not(feature = "plants"))]
+fn plant(plan: &Plan) {
+    assert!(plan.plant.is_none(), "this build has no planted bugs: it needs the feature `plants`");
+}
+
+thread_local! {
+    static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+    static IN_RUN: RefCell<bool> = const { RefCell::new(false) };
+}
+
+/// A panic in a run is a finding, kept for the report; elsewhere it is printed as ever.
+fn listen_for_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if IN_RUN.with_borrow(|inside| *inside) {
+                LAST_PANIC.set(info.to_string());
+            } else {
+                before(info);
+            }
+        }));
+    });
+    IN_RUN.set(true);
+}
+
+fn judge(plan: &Plan, cast: Cast<'_>, world: &mut World, report: &mut Report) {
+    let clients = cast(plan, &mut Dice::new(plan.seed, Stream::Clients));
+    for client in clients.into_iter().take(plan.clients.unwrap_or(usize::MAX)) {
+        world.join(client);
+    }
+    world.nemesis.schedule(&mut world.core);
+    let calm = stages(plan, world, report);
+    world.core.connections.finish(world.core.now_us, calm);
+    if calm {
+        restart(world);
+        rotted::look(world);
+    }
+    let history = std::mem::take(&mut world.core.connections.history);
+    let summary = world.judge_history(&history);
+    report.revisions = summary.revisions as u64;
+    report.undecided = summary.undecided;
+    world.core.connections.history = history;
+}
+
+/// Everything up to the end of the history; whether it ended calmly.
+fn stages(plan: &Plan, world: &mut World, report: &mut Report) -> bool {
+    // 1. Faults.
+    let enough = until(world, RUN_US_MAX, |world| {
+        let now_us = world.core.now_us;
+        if now_us < world.nemesis.ends_us {
+            return false;
+        }
+        let operations = world.core.connections.history.calls.len() as u64;
+        if world.nemesis.is_enough() && operations * 5 >= plan.operations * 4 {
+            return true;
+        }
+        world.nemesis.extend(&mut world.core);
+        false
+    });
+    if !enough {
+        world.core.checks.violated("the run does not reach its faults and operations".to_owned());
+        return false;
+    }
+    // 2. Recovery.
+    world.heal();
+    let healed_us = world.core.now_us;
+    world.nemesis.ends_us = healed_us;
+    let living: Vec<usize> = world.hosts.iter().filter(|host| host.refused.is_none()).map(|host| host.index).collect();
+    let probes: Vec<(usize, usize)> =
+        living.iter().map(|member| (*member, world.join(Box::new(Probe::new(*member))))).collect();
+    let election_us = world.core.options.election_ms * 1_000;
+    let bound_us = RECOVERY_ELECTIONS * election_us + RECOVERY_US;
+    let served = until(world, bound_us, |world| probes.iter().all(|(_, probe)| world.is_at_rest(*probe)));
+    report.recovered_us = world.core.now_us - healed_us;
+    report.recovered_elections = report.recovered_us * 1_000 / election_us;
+    if !served {
+        let late: Vec<String> = probes
+            .iter()
+            .filter(|(_, probe)| !world.is_at_rest(*probe))
+            .map(|(member, _)| format!("member {member}"))
+            .collect();
+        world.core.checks.violated(format!(
+            "liveness: {} s after the last fault (election timeout {} ms) no write and linearizable read through {}",
+            bound_us as f64 / 1e6,
+            world.core.options.election_ms,
+            late.join(", ")
+        ));
+        return false;
+    }
+    let worked = until(world, RUN_US_MAX, |world| {
+        let now_us = world.core.now_us;
+        now_us >= healed_us + CALM_US
+            && now_us >= plan.seconds * 1_000_000
+            && world.core.connections.history.calls.len() as u64 >= plan.operations
+    });
+    if !worked {
+        world.core.checks.violated("the clients do not reach the number of operations".to_owned());
+        return false;
+    }
+    // 3. Rest.
+    world.wind();
+    if !until(world, REST_US, |world| world.restless().is_none()) {
+        let who = world.restless().unwrap_or_default().to_owned();
+        world.core.checks.violated(format!("liveness: {who} does not come to rest"));
+        return false;
+    }
+    until(world, DRAIN_US, |_| false);
+    if !until(world, SETTLE_US, World::is_settled) {
+        let applied: Vec<String> = world.hosts.iter().map(|host| format!("{:?}", host.applied())).collect();
+        world.core.checks.violated(format!("liveness: the members do not settle; applied: {}", applied.join(", ")));
+        return false;
+    }
+    world.compare_stores();
+    true
+}
+
+/// Lets the world go on until `done`, or for `at_most_us`; whether it was done.
+fn until(world: &mut World, at_most_us: u64, mut done: impl FnMut(&mut World) -> bool) -> bool {
+    let begun_us = world.core.now_us;
+    world.core.after(0, Happening::Look);
+    loop {
+        while !world.step() {}
+        if done(world) {
+            return true;
+        }
+        if world.core.now_us >= begun_us + at_most_us {
+            return false;
+        }
+        world.core.after(LOOK_US, Happening::Look);
+    }
+}
+
+/// Every member is started from its disk; it must come to be what it was.
+fn restart(world: &mut World) {
+    let before: Vec<Option<u64>> = world.hosts.iter().map(|host| host.applied()).collect();
+    for member in 0..world.hosts.len() {
+        if world.hosts[member].is_alive() {
+            let World { core, hosts, .. } = &mut *world;
+            if core.dice.chance(700) {
+                hosts[member].lose_power(core, false);
+            } else {
+                hosts[member].kill(core);
+            }
+            core.after(0, Happening::Start { host: member });
+        }
+    }
+    let back = until(world, SETTLE_US, |world| {
+        world.is_settled() && world.hosts.iter().zip(&before).all(|(host, before)| host.applied() >= *before)
+    });
+    if !back {
+        let applied: Vec<String> = world.hosts.iter().map(|host| format!("{:?}", host.applied())).collect();
+        world.core.checks.violated(format!(
+            "after the last start the members do not come to what they had applied: {before:?}, now {}",
+            applied.join(", ")
+        ));
+        return;
+    }
+    world.compare_stores();
+}
+
+fn finish(world: World, report: &mut Report) {
+    let World { core, hosts, nemesis, .. } = world;
+    let history = &core.connections.history;
+    report.trace_hash = core.trace.hash();
+    report.trace_events = core.trace.events();
+    report.simulated_us = core.now_us;
+    report.operations = history.calls.len() as u64;
+    report.unknown = history.calls.iter().filter(|call| matches!(call.outcome, Outcome::Unknown(_))).count() as u64;
+    report.refused = history.calls.iter().filter(|call| matches!(call.outcome, Outcome::Refused(_))).count() as u64;
+    report.watchers = history.watchers.len() as u64;
+    let told = history.watchers.iter().flat_map(|watcher| &watcher.told);
+    report.watch_events = told
+        .map(|told| match &told.news {
+            News::Events { events, .. } => events.len() as u64,
+            _ => 0,
+        })
+        .sum();
+    report.faults = nemesis.counts;
+    report.overlaps = nemesis.overlaps;
+    report.starts = core.starts;
+    report.refused_starts = hosts.iter().filter(|host| host.refused.is_some()).count() as u64;
+    report.leaders = core.checks.leaders();
+    report.entries = core.checks.entries_compared;
+    report.hashes = core.checks.compared;
+    report.violations = core.checks.violations;
+    if report.is_clean() && nemesis::is_short(report) {
+        report.violations.push("the run had too few faults".to_owned());
+    }
+    report.text = core.trace.into_text();
+}
