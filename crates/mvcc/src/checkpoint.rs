@@ -20,6 +20,7 @@
 
 use std::{fmt, io};
 
+use cetera_plant::{Bug, is_planted};
 use cetera_storage::{
     revision::Revision,
     revlog::{Location, LogError, LogManifest, Relocation, RevLog, SyncJob},
@@ -357,6 +358,9 @@ impl<'a> Entries<'a> {
         self.revisions.clear();
         while self.part()? {
             self.chunk = if self.chunk.is_empty() { self.chunks.next()? } else { self.chunk };
+        }
+        if is_planted(Bug::TombstoneLost) && self.revisions.len() > 1 && self.revisions[0].is_tombstone() {
+            self.revisions.remove(0);
         }
         let (newest, older) = self.revisions.split_first()?;
         let past = older.iter().rev().fold(None, |past, revision| Some(Past::push(past, *revision)));

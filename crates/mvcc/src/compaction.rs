@@ -16,6 +16,7 @@
 
 use std::ops::ControlFlow;
 
+use cetera_plant::{Bug, is_planted};
 use cetera_storage::{revision::Revision, revlog::LogError};
 
 use crate::{encode::key_of_payload, hash::record_hash, store::Store};
@@ -116,7 +117,9 @@ impl Store {
             .index
             .update(key, |entry| entry.trim(target, &mut |dropped| garbage.push_back(dropped.location)))
             .expect("the key was just found");
-        if !stays {
+        let lost = is_planted(Bug::CompactionLosesKey)
+            && self.index.get(key).is_some_and(|entry| entry.past().is_none() && entry.modified().main == target);
+        if !stays || lost {
             self.index.remove(key);
         }
     }

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use bytes::{BufMut, BytesMut};
+use cetera_plant::{Bug, is_planted};
 use cetera_storage::revlog::{Location, LogError, LogReader, Record, RevLog};
 
 use crate::{
@@ -121,7 +122,9 @@ impl<'a, S: Payloads> Reading<'a, S> {
     fn count(&self, bounds: Bounds<'a>, at: i64) -> u64 {
         match bounds {
             Bounds::Single(key) => u64::from(self.get(key, at).is_some()),
-            Bounds::Span(start, end) if at == self.current => self.index.totals(start, end).keys,
+            Bounds::Span(start, end) if at == self.current || is_planted(Bug::CountOfPresent) => {
+                self.index.totals(start, end).keys
+            }
             Bounds::Span(start, end) => self.span(start, end, at).count() as u64,
         }
     }
@@ -129,6 +132,7 @@ impl<'a, S: Payloads> Reading<'a, S> {
     /// Appends kvs, more and count of the answer to `out`; after an error `out` is as it was.
     pub(crate) fn range(&self, query: &RangeQuery<'a>, out: &mut BytesMut) -> Result<RangeTotals, MvccError> {
         let at = self.resolve(query.revision)?;
+        let at = if is_planted(Bug::PastIsPresent) { self.current } else { at };
         let start = out.len();
         let totals = if query.count_only {
             Ok(RangeTotals { count: self.count(query.bounds(), at) as i64, ..Default::default() })
@@ -197,7 +201,7 @@ impl<'a, S: Payloads> Reading<'a, S> {
         }
         totals.count = match totals.more {
             false => totals.kvs as i64,
-            true if latest => self.index.totals(start, end).keys as i64,
+            true if latest || is_planted(Bug::CountOfPresent) => self.index.totals(start, end).keys as i64,
             // The one the limit refused was taken off the iterator.
             true => totals.kvs as i64 + 1 + (ahead.len() + live.count()) as i64,
         };

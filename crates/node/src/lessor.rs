@@ -10,6 +10,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use cetera_plant::{Bug, is_planted};
+
 /// Width of a wheel slot in milliseconds: how late an expiry may be noticed.
 const SLOT_MS: u64 = 100;
 /// Slots of the wheel; a lease further away hangs in the last slot and is hung again when it comes round.
@@ -62,6 +64,9 @@ impl Lessor {
         self.demote();
         self.primary_in = Some(term);
         for (lease, ttl, recorded) in leases {
+            if is_planted(Bug::LeaseEarlyAfterLeaderChange) && self.leases.contains_key(&lease) {
+                continue;
+            }
             let left = if recorded > 0 { recorded } else { ttl };
             self.insert(lease, ttl, now_ms, now_ms + ttl_ms(left) + extend_ms);
         }
@@ -70,6 +75,9 @@ impl Lessor {
     /// This member does not lead (any more).
     pub fn demote(&mut self) {
         self.primary_in = None;
+        if is_planted(Bug::LeaseEarlyAfterLeaderChange) {
+            return;
+        }
         self.leases.clear();
         self.wheel.clear();
     }
@@ -86,7 +94,7 @@ impl Lessor {
 
     /// A grant was applied.
     pub fn granted(&mut self, lease: i64, ttl: i64, now_ms: u64) {
-        if self.is_primary() {
+        if self.is_primary() || is_planted(Bug::LeaseEarlyAfterLeaderChange) {
             self.insert(lease, ttl, now_ms, now_ms + ttl_ms(ttl));
         }
     }
@@ -100,7 +108,12 @@ impl Lessor {
     pub fn renew(&mut self, lease: i64, now_ms: u64) -> Renewed {
         match self.leases.get_mut(&lease) {
             None => Renewed::Unknown,
-            Some(timing) if timing.revoking_since_ms.is_some() || timing.deadline_ms <= now_ms => Renewed::Ending,
+            Some(timing)
+                if (timing.revoking_since_ms.is_some() || timing.deadline_ms <= now_ms)
+                    && !is_planted(Bug::RenewalAfterRevocation) =>
+            {
+                Renewed::Ending
+            }
             Some(timing) => {
                 timing.deadline_ms = now_ms + ttl_ms(timing.ttl);
                 self.set += 1;

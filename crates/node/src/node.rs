@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use cetera_mvcc::EventRec;
+use cetera_plant::{Bug, is_planted};
 use cetera_proto::{etcdserverpb as pb, raftpb};
 use cetera_raft::{Entry, EntryKind, Group, Ready, Role};
 use cetera_state::{LeaseEffect, State};
@@ -296,6 +297,7 @@ impl Node {
             None => {
                 let deadline = self.now_ms + self.config.request_timeout_ms();
                 for proposal in proposals {
+                    cetera_plant::keep(self.config.member_id, proposal.id, &proposal.request);
                     self.waiters.insert(proposal.id, proposal.ticket, proposal.request.len(), deadline);
                 }
             }
@@ -317,8 +319,13 @@ impl Node {
         }
         let now = (self.group.role(), self.group.term(), self.group.leader());
         if now != self.seen {
-            if now.0 != Role::Leader {
+            if now.0 != Role::Leader && !is_planted(Bug::RevokeByOldLeader) {
                 self.step_down(effects);
+            }
+            if is_planted(Bug::ProposalSentAgain) && now.2 != 0 && now.2 != self.seen.2 {
+                let kept = cetera_plant::kept(self.config.member_id);
+                let again = kept.into_iter().filter(|(id, _)| self.waiters.contains(*id));
+                let _ = self.group.propose(again.map(|(_, request)| request.into()));
             }
             self.reads.restart();
             self.seen = now;
@@ -356,7 +363,7 @@ impl Node {
         self.log_bytes_since_checkpoint += entry.data.len() as u64 + ENTRY_LOG_OVERHEAD_BYTES;
         self.dirty = true;
         match entry.kind {
-            EntryKind::Normal if entry.data.is_empty() => {
+            EntryKind::Normal if entry.data.is_empty() || self.skips(entry.index) => {
                 self.state.apply_empty(entry.index, entry.term);
             }
             EntryKind::Normal => {
@@ -397,6 +404,11 @@ impl Node {
             self.lessor.promote(entry.term, leases, self.now_ms, self.config.election_ms);
         }
         Ok(())
+    }
+
+    /// A bug: every so often an entry is applied by all members but one.
+    fn skips(&self, index: u64) -> bool {
+        is_planted(Bug::ApplyDependsOnMember) && index % 128 == self.config.member_id % 128
     }
 
     fn lease_effect(&mut self, effect: Option<&LeaseEffect>, effects: &mut Effects) {
@@ -455,7 +467,7 @@ impl Node {
     }
 
     fn renew(&mut self, renewal: Renewal, effects: &mut Effects) {
-        if !self.lessor.is_primary() {
+        if !self.lessor.is_primary() || !self.leads() {
             effects.replies.push((renewal.ticket, Reply::Refused(Refusal::NotPrimaryLessor)));
             return;
         }
@@ -469,7 +481,7 @@ impl Node {
     /// Proposes the revocation of every lease whose deadline has passed: one entry each, all in one append, only as
     /// leader of the present term, so that an old leader's entries can never commit.
     fn expire_leases(&mut self, effects: &mut Effects) -> Result<(), Fatal> {
-        if self.mode != Mode::Running || !self.leads() {
+        if self.mode != Mode::Running || !(self.leads() || is_planted(Bug::RevokeByOldLeader)) {
             return Ok(());
         }
         if self.revocations.len() >= limits::REVOCATIONS_UNDER_WAY_MAX {
@@ -590,7 +602,7 @@ impl Node {
         let state = self.state.checkpoint().map_err(fatal)?;
         self.checkpoint_running = true;
         self.log_bytes_since_checkpoint = 0;
-        effects.jobs.push(Job::Checkpoint { index: self.state.applied_index(), state: Box::new(state) });
+        effects.jobs.push(Job::Checkpoint { index: state.applied_index(), state: Box::new(state) });
         Ok(())
     }
 

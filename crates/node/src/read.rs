@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use cetera_plant::{Bug, is_planted};
 
 use crate::event::{LeaseQuestion, Renewal, Ticket};
 use crate::limits::READ_RETRY_MS;
@@ -70,7 +71,12 @@ impl Reads {
     /// under way is overdue.
     pub(crate) fn begin(&mut self, now_ms: u64) -> Option<Bytes> {
         match &mut self.round {
-            Some(round) if now_ms < round.begun_ms + READ_RETRY_MS => None,
+            Some(round) if now_ms < round.begun_ms + READ_RETRY_MS => {
+                if is_planted(Bug::ReadJoinsRound) {
+                    round.waiting.append(&mut self.queued);
+                }
+                None
+            }
             Some(round) => {
                 round.waiting.append(&mut self.queued);
                 self.renew_context(now_ms)

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cetera_mvcc::Store;
+use cetera_plant::{Bug, is_planted};
 use cetera_proto::{etcdserverpb::Metadata, raftpb};
 use cetera_raft::log::{KEEP_BYTES_MAX, KEEP_ENTRIES_MAX};
 use cetera_raft::{Config as GroupConfig, Entry, EntryKind, Group, Recovered as GroupState};
@@ -141,7 +142,8 @@ pub fn open(vfs: &Arc<dyn Vfs>, dir: &Path, start: Start) -> Result<Opened, Star
         None => raftpb::HardState::default(),
     };
     let mut entries = decode_entries(recovered.entries)?;
-    let replayed = replay(&mut applied_state, &entries, hard_state.commit)?;
+    let commit = if is_planted(Bug::UncommittedApplied) { u64::MAX } else { hard_state.commit };
+    let replayed = replay(&mut applied_state, &entries, commit)?;
     let applied = applied_state.applied_index();
     let conf_state = applied_state.conf_state();
     if conf_state.voters.len() + conf_state.learners.len() > 1 {

@@ -60,6 +60,11 @@ impl Waiters {
         all
     }
 
+    /// Whether a request is one of ours and still waits.
+    pub(crate) fn contains(&self, id: u64) -> bool {
+        self.waiting.contains_key(&id)
+    }
+
     /// Bytes of the proposals under way.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes

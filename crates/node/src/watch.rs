@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cetera_mvcc::{LogError, View};
+use cetera_plant::{Bug, is_planted};
 
 use self::encode::Head;
 pub use self::encode::Origin;
@@ -251,6 +252,14 @@ impl Hub {
         let flags = flags.iter().filter(|(set, _)| *set).fold(0, |flags, (_, flag)| flags | flag);
         let start = create.start_revision;
         let from = if start == 0 { self.view.revision() + 1 } else { start };
+        let from = match from {
+            from if is_planted(Bug::FutureWatchOldEvents) => from.min(self.view.revision() + 1),
+            from if is_planted(Bug::CompactedWatchBegins) => from.max(self.view.compacted()),
+            from if is_planted(Bug::WatchDuplicate) && from <= self.view.revision() => {
+                (from - 1).max(self.view.compacted()).max(1)
+            }
+            from => from,
+        };
         let place = Place::Compacted;
         let watcher =
             self.watchers.insert(Watcher { stream: stream.0, id, start, from, keys: Arc::new(keys), flags, place });
@@ -294,6 +303,10 @@ impl Hub {
     /// Tells how far all watchers of the stream are, if they are all live (W-15).
     pub fn progress(&mut self, stream: StreamKey, sink: &mut impl Sink) {
         let revision = self.view.revision();
+        if is_planted(Bug::ProgressBeforeEvents) {
+            let head = Head::new(&self.origin, revision).id(NO_WATCHER);
+            return self.control(stream.0, &head, sink);
+        }
         if !self.is_synced(stream.0, revision) {
             return;
         }

@@ -58,11 +58,11 @@ bugs! {
     UncommittedApplied = "uncommitted-applied",
     /// A checkpoint says that one entry more is applied than is.
     CheckpointIndexHigh = "checkpoint-index-high",
-    /// A torn tail of the write-ahead log is neither noticed nor cut: what lies behind it is taken for the log.
+    /// A torn batch at the end of the write-ahead log is taken for a whole one.
     TornTailKept = "torn-tail-kept",
-    /// A damaged record of the write-ahead log ends the log there, synced or not.
+    /// A damaged batch of the write-ahead log ends the log there, synced or not.
     DamageSkipped = "damage-skipped",
-    /// A tombstone above the checkpoint is lost at a restart.
+    /// A key whose last change before a checkpoint is its deletion is back after a restart.
     TombstoneLost = "tombstone-lost",
 
     // Leases.
@@ -80,9 +80,9 @@ bugs! {
     RevokeTwoRevisions = "revoke-two-revisions",
 
     // Keys.
-    /// The compares of a transaction see the first write of its first branch.
+    /// The compares of a nested transaction see what the outer one wrote before it.
     CompareAfterWrite = "compare-after-write",
-    /// What a put did depends on which member applies it.
+    /// Every so often all members but one apply an entry.
     ApplyDependsOnMember = "apply-depends-on-member",
     /// A read of the past shows the present.
     PastIsPresent = "past-is-present",
@@ -104,7 +104,7 @@ bugs! {
     FutureWatchOldEvents = "future-watch-old-events",
     /// prev_kv is the key after the change.
     PrevKvIsNew = "prev-kv-is-new",
-    /// The changes of one transaction reach a watcher as two revisions.
+    /// The changes of one transaction reach a watcher in a response each.
     TxnSplitForWatcher = "txn-split-for-watcher",
 }
 
@@ -117,17 +117,34 @@ impl Bug {
 
 #[cfg(feature = "plants")]
 mod planted {
-    use std::cell::Cell;
+    use std::cell::{Cell, RefCell};
+    use std::collections::BTreeMap;
 
     use super::Bug;
 
     thread_local! {
         static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+        static KEPT: RefCell<BTreeMap<(u64, u64), Vec<u8>>> = const { RefCell::new(BTreeMap::new()) };
     }
 
     /// Plants a bug on this thread, in place of the one before; `None` takes it out.
     pub fn plant(bug: Option<Bug>) {
         PLANTED.set(bug);
+        KEPT.take();
+    }
+
+    /// Keeps a proposal of a member for [`Bug::ProposalSentAgain`].
+    pub fn keep(member: u64, id: u64, request: &[u8]) {
+        if is_planted(Bug::ProposalSentAgain) {
+            KEPT.with_borrow_mut(|kept| kept.insert((member, id), request.to_vec()));
+        }
+    }
+
+    /// What was kept of a member.
+    pub fn kept(member: u64) -> Vec<(u64, Vec<u8>)> {
+        KEPT.with_borrow(|kept| {
+            kept.range((member, 0)..=(member, u64::MAX)).map(|((_, id), request)| (*id, request.clone())).collect()
+        })
     }
 
     /// Whether this bug is planted on this thread.
@@ -137,13 +154,25 @@ mod planted {
 }
 
 #[cfg(feature = "plants")]
-pub use planted::{is_planted, plant};
+pub use planted::{is_planted, keep, kept, plant};
 
 /// Whether this bug is planted: never, in this build.
 #[cfg(not(feature = "plants"))]
 #[inline(always)]
 pub const fn is_planted(_bug: Bug) -> bool {
     false
+}
+
+/// Keeps nothing, in this build.
+#[cfg(not(feature = "plants"))]
+#[inline(always)]
+pub const fn keep(_member: u64, _id: u64, _request: &[u8]) {}
+
+/// Nothing, in this build.
+#[cfg(not(feature = "plants"))]
+#[inline(always)]
+pub const fn kept(_member: u64) -> Vec<(u64, Vec<u8>)> {
+    Vec::new()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The group: proposals, messages and time in; readies out.
 
 use bytes::Bytes;
+use cetera_plant::{Bug, is_planted};
 use cetera_proto::raftpb;
 use prost::Message as _;
 use raft::{RawNode, StateRole, eraftpb};
@@ -189,7 +190,10 @@ impl Group {
     ///
     /// # Errors
     /// The library's text if the configuration is impossible (id 0, election not above heartbeat).
-    pub fn new(config: Config, recovered: Recovered) -> Result<Self, String> {
+    pub fn new(config: Config, mut recovered: Recovered) -> Result<Self, String> {
+        if is_planted(Bug::VoteForgotten) {
+            recovered.hard_state.vote = 0;
+        }
         let log = MemoryLog::new(
             convert::hard_state_in(&recovered.hard_state),
             convert::conf_state_in(&recovered.conf_state),
@@ -292,6 +296,11 @@ impl Group {
     /// Asks for a read index; answered by a [`ReadState`] with the same context, or never (leader change, nothing
     /// committed in this term yet): the caller asks again.
     pub fn read_index(&mut self, context: Bytes) {
+        if is_planted(Bug::ReadWithoutRound) && self.role() == Role::Leader {
+            let index = self.committed();
+            self.raw.raft.read_states.push(raft::ReadState { index, request_ctx: context.into() });
+            return;
+        }
         self.raw.read_index(context.into());
     }
 

@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 
+use cetera_plant::{Bug, is_planted};
 use cetera_proto::raftpb::{Message, MessageType};
 
 /// Held-back messages by the ready they came with.
@@ -34,7 +35,7 @@ impl Outbox {
         }
         let term_is_durable = self.vote_changed_in <= self.persisted;
         let (now, later): (Vec<_>, Vec<_>) =
-            messages.into_iter().partition(|message| term_is_durable && claims_nothing(message));
+            messages.into_iter().partition(|message| (term_is_durable && claims_nothing(message)) || leaks(message));
         if !later.is_empty() {
             self.held.push_back((number, later));
         }
@@ -55,6 +56,15 @@ impl Outbox {
             }
         }
         free
+    }
+}
+
+/// Bugs that let a claim out.
+fn leaks(message: &Message) -> bool {
+    match message.r#type() {
+        MessageType::MsgAppResp => is_planted(Bug::AppendAckBeforeDurable),
+        MessageType::MsgVote | MessageType::MsgVoteResp => is_planted(Bug::VoteBeforeDurable),
+        _ => false,
     }
 }
 

@@ -5,6 +5,7 @@
 
 use bytes::{Bytes, BytesMut};
 use cetera_mvcc::{CompactionHash, EventRec};
+use cetera_plant::{Bug, is_planted};
 use cetera_proto::etcdserverpb::{AlarmRequest, LeaseCheckpointRequest, LeaseGrantRequest, alarm_request::AlarmAction};
 use cetera_proto::raftpb::{ConfChange, ConfState};
 use prost::Message;
@@ -217,7 +218,15 @@ impl State {
     fn lease_revoke(&mut self, id: i64, events: &mut Vec<EventRec>) -> Result<Applied, Failure> {
         let lease = self.leases.remove(id).ok_or(ApplyError::LeaseNotFound)?;
         let mut txn = self.store.begin();
-        for key in lease.keys() {
+        let several = lease.keys().len() > 1;
+        for (at, key) in lease.keys().enumerate() {
+            if is_planted(Bug::RevokeLeavesKey) && several && at + 1 == lease.keys().len() {
+                break;
+            }
+            if is_planted(Bug::RevokeTwoRevisions) && at == 1 {
+                txn.commit(events);
+                txn = self.store.begin();
+            }
             let deleted = txn.delete_range(key, &[], &mut |_, _| {});
             assert_eq!(deleted, 1, "a key that hangs on a lease is alive");
         }

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use cetera_mvcc::{ChunkSink, LogError, StoreCheckpoint, StoreRestore, WriteError};
+use cetera_plant::{Bug, is_planted};
 use cetera_proto::etcdserverpb::AlarmMember;
 use cetera_proto::membershippb;
 use cetera_proto::raftpb::ConfState;
@@ -120,7 +121,7 @@ impl State {
         let downgrade = self.versions.downgrade();
         let meta = Meta {
             format: FORMAT,
-            applied_index: self.applied_index,
+            applied_index: self.applied_index + u64::from(is_planted(Bug::CheckpointIndexHigh)),
             applied_term: self.applied_term,
             conf_state: Some(self.members.conf_state()),
             members: self.members.list().iter().map(member_out).collect(),
@@ -172,7 +173,7 @@ fn write_leases(leases: &LeaseSnapshot, sink: &mut dyn FnMut(&[u8]) -> std::io::
         let mut record =
             LeaseRecord { id, ttl: lease.ttl, remaining_ttl: lease.remaining_ttl, keys: Vec::new(), continued: false };
         let mut key_bytes = 0;
-        for key in lease.keys() {
+        for key in lease.keys().take(if is_planted(Bug::LeaseKeysForgotten) { 0 } else { usize::MAX }) {
             record.keys.push(Bytes::copy_from_slice(key));
             key_bytes += key.len();
             if key_bytes >= RECORD_BYTES {
@@ -273,7 +274,7 @@ impl StateRestore {
             applied_term: meta.applied_term,
             limits,
         };
-        if state.hash().sum != meta.hash {
+        if state.hash().sum != meta.hash && !is_planted(Bug::LeaseKeysForgotten) {
             return Err(RestoreError::Malformed("the hash of the state does not match"));
         }
         Ok(state)

@@ -3,6 +3,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use cetera_mvcc::{EventRec, LogError, View};
+use cetera_plant::{Bug, is_planted};
 
 const HEADER: u8 = (1 << 3) | 2;
 const WATCH_ID: u8 = 2 << 3;
@@ -120,6 +121,7 @@ impl Head {
 /// Appends one element of the `events` field, with the pair it replaced if `previous` is given.
 pub(super) fn put_event(out: &mut BytesMut, event: &EventRec, previous: Option<&View>) -> Result<(), LogError> {
     let previous = match previous {
+        Some(view) if is_planted(Bug::PrevKvIsNew) => view.kv(&event.key, event.revision.main).unwrap_or(None),
         Some(view) => view.previous(event)?,
         None => None,
     };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use cetera_mvcc::{EventRec, LogError, MvccError, View};
+use cetera_plant::{Bug, is_planted};
 
 use super::encode::{Head, Origin, fragments, put_event};
 use super::table::{BEHIND, FRAGMENT, NO_DELETE, NO_PUT, PREV_KV, Place, QUIET, StreamKey, VARIANT};
@@ -67,7 +68,12 @@ impl Encoder<'_> {
                 continue;
             }
             let main = event.revision.main;
-            if count > 0 && main != last && out.len() >= self.response_bytes {
+            let split = if is_planted(Bug::TxnSplitForWatcher) {
+                main == last
+            } else {
+                main != last && out.len() >= self.response_bytes
+            };
+            if count > 0 && split {
                 chunks.push(self.chunk(&mut out, first, last, count));
                 count = 0;
             }
@@ -170,6 +176,9 @@ impl Hub {
         if next >= self.head {
             for watcher in own.targets.all() {
                 self.leave(watcher);
+                if is_planted(Bug::WatchGapAtHandOver) {
+                    self.watchers.at_mut(watcher).from = self.head + 1;
+                }
                 self.enter(watcher, LIVE);
             }
         }

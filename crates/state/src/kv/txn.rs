@@ -7,6 +7,7 @@
 
 use bytes::BytesMut;
 use cetera_mvcc::EventRec;
+use cetera_plant::{Bug, is_planted};
 use cetera_proto::etcdserverpb::{RequestOp, TxnRequest, request_op::Request};
 
 use super::{Answer, Source, Writing, compare, delete, put, range};
@@ -74,7 +75,10 @@ fn execute(
     path: &mut dyn Iterator<Item = bool>,
     out: &mut BytesMut,
 ) -> Result<(), Failure> {
-    let succeeded = next(path);
+    let succeeded = match is_planted(Bug::CompareAfterWrite) {
+        true => compare::all_hold(w, &request.compare)?,
+        false => next(path),
+    };
     wire::bool_field(out, SUCCEEDED, succeeded);
     for op in branch(request, succeeded) {
         wire::message_field(out, RESPONSES, |out| execute_op(w, op, path, out))?;
