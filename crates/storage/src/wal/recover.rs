@@ -202,7 +202,13 @@ impl Reader {
             self.strays.push(found);
             return Ok(());
         };
-        self.link(&found, &first)?;
+        match self.link(&found, &first) {
+            Err(WalError::Damaged { .. }) if is_planted(Bug::DamageSkipped) => {
+                self.strays.push(found);
+                return Ok(());
+            }
+            linked => linked?,
+        }
         let mut batch = Some(first);
         while let Some(next) = batch {
             self.take(&mut found, &next)?;
