@@ -20,6 +20,9 @@ pub const UNCOMMITTED_BYTES_MAX: u64 = 256 << 20;
 /// Bytes of committed entries handed out in one ready.
 pub const COMMITTED_BYTES_PER_READY_MAX: u64 = 16 << 20;
 
+/// Election timeouts that a leader's disk may take for one write before the leader steps down.
+pub const STALL_ELECTIONS: usize = 2;
+
 /// What a member must know to take part.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -180,6 +183,8 @@ pub struct Group {
     newest: u64,
     issued: u64,
     persisted: u64,
+    /// A ready whose durability is awaited, and for how many ticks already.
+    awaited: (u64, usize),
     /// Why this member must not go on.
     broken: Option<String>,
     released: Vec<raftpb::Message>,
@@ -228,6 +233,7 @@ impl Group {
             newest: 0,
             issued: 0,
             persisted: 0,
+            awaited: (0, 0),
             broken: None,
             released: Vec::new(),
         };
@@ -241,7 +247,22 @@ impl Group {
             return;
         }
         self.raw.tick();
+        self.watch_disk();
         self.draw_election_timeout();
+    }
+
+    /// A leader whose disk stands still holds up everything that is only answered by it, and its heartbeats keep the
+    /// others from electing one that is better off. After [`STALL_ELECTIONS`] it lets go.
+    fn watch_disk(&mut self) {
+        let (number, ticks) = self.awaited;
+        self.awaited = if self.persisted >= number { (self.issued, 0) } else { (number, ticks + 1) };
+        if self.awaited.1 > STALL_ELECTIONS * self.config.election_ticks
+            && self.role() == Role::Leader
+            && !self.is_sole_voter()
+        {
+            let term = self.term();
+            self.raw.raft.become_follower(term, 0);
+        }
     }
 
     /// Starts an election now, unless this member leads, is no voter, or has log entries that are not durable yet.

@@ -85,6 +85,27 @@ fn slow_disks_delay_writes_and_neither_reads_nor_heartbeats() {
 }
 
 #[test]
+fn a_leader_whose_disk_stands_still_lets_another_lead() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect(None);
+    cluster.hosts[leader].stalled = true;
+    let at_leader = cluster.put(leader, "a", "1");
+    cluster.tick(10);
+    assert_eq!(cluster.leader(), Some(leader), "a slow write is no reason yet");
+    let next = cluster.elect(Some(leader));
+    let (write, read) = (cluster.put(next, "b", "2"), cluster.read(next));
+    cluster.tick(2);
+    assert!(matches!(cluster.answer(next, write), Some(Reply::Applied(Ok(_)))));
+    assert!(matches!(cluster.answer(next, read), Some(Reply::Read)));
+    cluster.tick(20);
+    assert_eq!(cluster.leader(), Some(next));
+    cluster.resume_disk(leader);
+    cluster.tick(5);
+    assert!(matches!(cluster.answer(leader, at_leader), Some(Reply::Applied(Ok(_)))), "the others had it");
+    cluster.assert_equal();
+}
+
+#[test]
 fn a_suffix_that_was_never_committed_is_gone_after_a_restart_too() {
     let mut cluster = Cluster::new(3);
     let leader = cluster.elect(None);
