@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use cetera_node::event::{Event, Proposal, Reply};
 use cetera_node::node::FRONT_REQUEST_BIT;
@@ -44,9 +44,12 @@ pub struct Running {
 /// One line that says what stands in the way.
 pub fn start(config: &Config) -> Result<Running, String> {
     let (founders, member_id, cluster_id) = founders(config)?;
+    #[cfg(not(feature = "fault-hooks"))]
     let vfs: Arc<dyn Vfs> = Arc::new(RealVfs);
+    #[cfg(feature = "fault-hooks")]
+    let vfs: Arc<dyn Vfs> = Arc::new(crate::faults::FaultyVfs(RealVfs));
     let dir: PathBuf = std::path::absolute(&config.data_dir).map_err(|error| error.to_string())?;
-    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let unix_ms = clock::unix_ms();
     let nonce = Rng::new(unix_ms ^ (u64::from(std::process::id()) << 48)).next_u64();
     let opened = recovery::open(
         &vfs,

@@ -6,6 +6,8 @@
 pub mod bootstrap;
 pub mod clock;
 pub mod config;
+#[cfg(feature = "fault-hooks")]
+pub mod faults;
 pub mod flags;
 pub mod front;
 mod http;
