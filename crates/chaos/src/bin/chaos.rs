@@ -1,0 +1,35 @@
+//! `chaos [--minutes 10 | --seconds N] [--round SECONDS] [--seed S] [--members 1] [--binary PATH] [--dir DIR]`: servers
+//! under load and faults.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use cetera_bench::args::Args;
+use cetera_chaos::run::{Options, run};
+
+fn main() -> ExitCode {
+    match options().and_then(|options| run(&options)) {
+        Ok(summary) => {
+            println!("{summary}");
+            ExitCode::SUCCESS
+        }
+        Err(what) => {
+            eprintln!("{what}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn options() -> Result<Options, String> {
+    let args = Args::read(&["minutes", "seconds", "round", "seed", "members", "binary", "dir"])?;
+    let seconds = args.get("seconds", args.get("minutes", 10)? * 60)?;
+    let round = args.get("round", 0)?;
+    Ok(Options {
+        duration: Duration::from_secs(seconds),
+        round: (round > 0).then(|| Duration::from_secs(round)),
+        seed: args.get("seed", 1)?,
+        members: args.get("members", 1)?,
+        binary: args.program("binary", "cetera-faults")?,
+        dir: args.dir(),
+    })
+}
