@@ -16,6 +16,8 @@ cargo xtask COMMAND
                         --all: an error if any of it cannot run here
   parity [ARGS]         recorded scripts against a server (ARGS go to cetera-parity; default: check our server)
   crash --rounds N      kill -9 under load, N times, and look at what came back
+  chaos [--minutes N]   servers under kills, pauses, bad networks, disks and clocks, and what their clients saw, judged
+                        (--binary PATH: any program with etcd's flags)
   seeds --count N       crash seeds in memory
   bench --peer PATH     side by side with another etcd-compatible server
   gate [--gib N]        the store under N GiB of live data
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         "test" => test::run(rest),
         "parity" => parity(rest),
         "crash" => bench("crash", rest),
+        "chaos" => chaos(rest),
         "bench" => bench("compare", rest),
         "gate" => bench("gate", rest),
         "seeds" => shell::cargo(&["run", "--release", "--quiet", "-p", "cetera-sim", "--bin", "seeds", "--"], rest),
@@ -54,6 +57,12 @@ fn parity(rest: &[String]) -> Result {
     let default = ["check".to_owned(), "--server".to_owned(), shell::server()?];
     let args = if rest.is_empty() { &default[..] } else { rest };
     shell::cargo(&["run", "--release", "--quiet", "-p", "cetera-parity", "--"], args)
+}
+
+fn chaos(rest: &[String]) -> Result {
+    let server = ["build", "--release", "--quiet", "--locked", "-p", "cetera", "--features", "fault-hooks"];
+    shell::cargo(&[&server[..], &["--bin", "cetera-faults"]].concat(), &[])?;
+    shell::cargo(&["run", "--release", "--quiet", "--locked", "-p", "cetera-chaos", "--"], rest)
 }
 
 fn bench(program: &str, rest: &[String]) -> Result {

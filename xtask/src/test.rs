@@ -8,6 +8,9 @@ use crate::{check, shell::say};
 /// Rounds of the short crash run.
 const CRASH_ROUNDS: &str = "6";
 
+/// The short chaos run: two rounds.
+const CHAOS: [&str; 4] = ["--seconds", "20", "--round", "10"];
+
 /// Runs everything; what cannot run here is named at the end, or is an error with `--all`.
 pub(crate) fn run(args: &[String]) -> Result {
     let all = match args {
@@ -22,6 +25,10 @@ pub(crate) fn run(args: &[String]) -> Result {
     shell::cargo(&["run", "--quiet", "--locked", "-p", "cetera-parity", "--", "check", "--server", &server], &[])?;
     let crash = ["run", "--quiet", "--locked", "-p", "cetera-bench", "--bin", "crash", "--"];
     shell::cargo(&[&crash[..], &["--server", &server, "--rounds", CRASH_ROUNDS]].concat(), &[])?;
+    let faults =
+        ["build", "--quiet", "--locked", "-p", "cetera", "--features", "fault-hooks", "--bin", "cetera-faults"];
+    shell::cargo(&faults, &[])?;
+    shell::cargo(&[&["run", "--quiet", "--locked", "-p", "cetera-chaos", "--"][..], &CHAOS].concat(), &[])?;
     let mut left_out = Vec::new();
     if shell::has("go", "version") {
         let dir = shell::root().join("conformance/go");
