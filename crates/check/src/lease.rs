@@ -21,14 +21,13 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use cetera_proto::etcdserverpb as pb;
-use cetera_proto::etcdserverpb::request_op::Request as Op;
 use cetera_proto::mvccpb::event::EventType;
 
 use crate::answer;
 use crate::history::{Call, History, Outcome, Request, Response};
 use crate::linear::{self, Operation, Verdict};
 use crate::model::Refusal;
-use crate::replay::{Maker, Order};
+use crate::replay::{Maker, Order, asked_leases, is_serializable};
 use crate::text;
 use crate::{Limits, Report};
 
@@ -152,29 +151,6 @@ fn of_call(
 
 fn not_found(why: &str) -> bool {
     Refusal::parse(why) == Some(Refusal::LeaseNotFound)
-}
-
-/// The leases that a request may attach keys to.
-fn asked_leases(request: &Request) -> Vec<i64> {
-    fn txn(request: &pb::TxnRequest, leases: &mut Vec<i64>) {
-        for op in request.success.iter().chain(&request.failure) {
-            match &op.request {
-                Some(Op::RequestPut(put)) => leases.push(put.lease),
-                Some(Op::RequestTxn(inner)) => txn(inner, leases),
-                _ => {}
-            }
-        }
-    }
-    let mut leases = Vec::new();
-    match request {
-        Request::Put(put) => leases.push(put.lease),
-        Request::Txn(request) => txn(request, &mut leases),
-        _ => {}
-    }
-    leases.sort_unstable();
-    leases.dedup();
-    leases.retain(|lease| *lease != 0);
-    leases
 }
 
 /// Its keys are those of some moment before the answer. Its time is not more than was granted, and what a new leader
@@ -477,7 +453,7 @@ fn late(history: &History, order: &Order, limits: &Limits, lease: i64, facts: &[
         let Outcome::Done(response) = &call.outcome else { continue };
         let keys_read =
             matches!(response, Response::Range(_) | Response::Put(_) | Response::DeleteRange(_) | Response::Txn(_));
-        if call.start_us <= bound || !keys_read || crate::replay::is_serializable(&call.request) {
+        if call.start_us <= bound || !keys_read || is_serializable(&call.request) {
             continue;
         }
         if let Some(key) = order.store.attached(lease, answer::revision(response)).first() {

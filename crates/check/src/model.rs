@@ -103,6 +103,11 @@ impl Store {
         self.first + self.changes.len() as i64
     }
 
+    /// Whether everything is the same, past and present.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.changes == other.changes
+    }
+
     /// The changes that made a revision; empty for one that this store has not seen made.
     pub(crate) fn changes(&self, revision: i64) -> &[Event] {
         match usize::try_from(revision - self.first - 1) {

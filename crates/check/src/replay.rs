@@ -96,7 +96,7 @@ impl Order {
 }
 
 /// Whether an answered call made a revision. A revocation may have made one or not: that depends on the keys.
-fn wrote(response: &Response) -> bool {
+pub(crate) fn wrote(response: &Response) -> bool {
     fn txn(answer: &pb::TxnResponse) -> bool {
         answer.responses.iter().any(|op| match &op.response {
             Some(Answer::ResponsePut(_)) => true,
@@ -130,17 +130,18 @@ fn may_write(request: &Request) -> bool {
     }
 }
 
-fn keeps_a_value(request: &Request) -> bool {
-    fn txn(request: &pb::TxnRequest) -> bool {
+/// Whether a request has a put that keeps something of what is there.
+fn keeps(request: &Request, what: fn(&pb::PutRequest) -> bool) -> bool {
+    fn txn(request: &pb::TxnRequest, what: fn(&pb::PutRequest) -> bool) -> bool {
         request.success.iter().chain(&request.failure).any(|op| match &op.request {
-            Some(Op::RequestPut(put)) => put.ignore_value,
-            Some(Op::RequestTxn(inner)) => txn(inner),
+            Some(Op::RequestPut(put)) => what(put),
+            Some(Op::RequestTxn(inner)) => txn(inner, what),
             _ => false,
         })
     }
     match request {
-        Request::Put(put) => put.ignore_value,
-        Request::Txn(request) => txn(request),
+        Request::Put(put) => what(put),
+        Request::Txn(request) => txn(request, what),
         _ => false,
     }
 }
@@ -234,7 +235,7 @@ impl<'a> Index<'a> {
             Outcome::Unknown(_) => {
                 if may_write(&call.request) && validate(&call.request).is_ok() {
                     self.unknown.push(at);
-                    if keeps_a_value(&call.request) {
+                    if keeps(&call.request, |put| put.ignore_value) {
                         self.unknown_keeping.push(at);
                     }
                     for value in call.request.values() {
@@ -253,11 +254,11 @@ impl<'a> Index<'a> {
                     _ => return,
                 };
                 by_revision.entry(revision).or_default().push(at);
-                if revision < self.history.first_revision {
+                if revision < self.history.first_revision + i64::from(wrote(response)) {
                     report.add(
                         NAME,
                         format!(
-                            "an answer of revision {revision}, before the first, {}: {}",
+                            "an answer of revision {revision}, with {} before the first call: {}",
                             self.history.first_revision,
                             text::call(self.history, at)
                         ),
@@ -659,6 +660,38 @@ impl Run<'_> {
     }
 }
 
+fn names_a_lease(request: &Request) -> bool {
+    match request {
+        Request::Put(_) | Request::Txn(_) => !asked_leases(request).is_empty(),
+        // Renewals and questions are answered 0 and -1 (L-5, L-9).
+        Request::LeaseRevoke(_) => true,
+        _ => false,
+    }
+}
+
+/// The leases that a request may attach keys to.
+pub(crate) fn asked_leases(request: &Request) -> Vec<i64> {
+    fn txn(request: &pb::TxnRequest, leases: &mut Vec<i64>) {
+        for op in request.success.iter().chain(&request.failure) {
+            match &op.request {
+                Some(Op::RequestPut(put)) => leases.push(put.lease),
+                Some(Op::RequestTxn(inner)) => txn(inner, leases),
+                _ => {}
+            }
+        }
+    }
+    let mut leases = Vec::new();
+    match request {
+        Request::Put(put) => leases.push(put.lease),
+        Request::Txn(request) => txn(request, &mut leases),
+        _ => {}
+    }
+    leases.sort_unstable();
+    leases.dedup();
+    leases.retain(|lease| *lease != 0);
+    leases
+}
+
 /// Whether a watcher watches a key (W-3).
 pub(crate) fn watches(request: &pb::WatchCreateRequest, key: &[u8]) -> bool {
     let start: &[u8] = if request.key.is_empty() { b"\0" } else { &request.key };
@@ -733,9 +766,15 @@ fn refusals(history: &History, order: &Order, report: &mut Report) {
                         let to = order.ceiling(call.end_us).max(from);
                         // After the last revision anyone was told of there may be more.
                         let open = !order.certain || (to == order.last && order.may_go_on(history));
-                        (open && refusal == Refusal::KeyNotFound) || (from..=to).any(refuses)
+                        (open
+                            && refusal == Refusal::KeyNotFound
+                            && keeps(&call.request, |put| put.ignore_value || put.ignore_lease))
+                            || (from..=to).any(refuses)
                     }
-                    Refusal::Compacted | Refusal::LeaseNotFound | Refusal::LeaseExist => continue,
+                    // By what they ask for it may be; the rest is for the checkers of leases and compactions.
+                    Refusal::LeaseNotFound => names_a_lease(&call.request),
+                    Refusal::LeaseExist => matches!(call.request, Request::LeaseGrant(_)),
+                    Refusal::Compacted => continue,
                     _ => false,
                 };
                 if !justified {

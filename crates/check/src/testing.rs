@@ -44,6 +44,23 @@ impl Dice for Rng {
     }
 }
 
+/// What a server may do wrong.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Lie {
+    /// A write is answered and forgotten.
+    LostWrite,
+    /// A write takes place twice.
+    DoubleWrite,
+    /// A linearizable read is answered from the past.
+    StaleRead,
+    /// A lease ends before its time, with its keys.
+    EarlyEnd,
+    /// A revocation leaves the lease's keys.
+    KeysLeft,
+    /// A read of what was compacted is answered.
+    ReadCompacted,
+}
+
 /// What a run is made of.
 #[derive(Clone, Debug)]
 pub(crate) struct Shape {
@@ -58,6 +75,8 @@ pub(crate) struct Shape {
     /// Longest time between a request and its being handled, and between that and the answer.
     pub(crate) delay_us: u64,
     pub(crate) mix: Mix,
+    /// Done wrong to the first request it can be done to after so many.
+    pub(crate) lie: Option<(Lie, usize)>,
 }
 
 impl Shape {
@@ -72,6 +91,7 @@ impl Shape {
             observer: true,
             delay_us: [2_000, 50_000, 400_000][rng.pick(3) as usize],
             mix: Mix::swarm(&mut rng),
+            lie: None,
         }
     }
 }
@@ -97,12 +117,22 @@ struct Server {
     leases: BTreeMap<i64, Lease>,
     auto_lease: i64,
     past: Vec<Past>,
+    handled: usize,
+    lie: Option<(Lie, usize)>,
 }
 
 impl Server {
-    fn new() -> Self {
+    fn new(lie: Option<(Lie, usize)>) -> Self {
         let past = Past { at_us: 0, revision: 1, compacted: -1 };
-        Self { store: Store::new(1), compacted: -1, leases: BTreeMap::new(), auto_lease: 0x7000_0000, past: vec![past] }
+        Self {
+            store: Store::new(1),
+            compacted: -1,
+            leases: BTreeMap::new(),
+            auto_lease: 0x7000_0000,
+            past: vec![past],
+            handled: 0,
+            lie,
+        }
     }
 
     fn expire(&mut self, now: u64) {
@@ -122,7 +152,53 @@ impl Server {
     fn handle(&mut self, request: &Request, now: u64, rng: &mut Rng) -> Result<Response, Refusal> {
         self.expire(now);
         validate(request)?;
-        let answer = self.perform(request, now, rng);
+        self.handled += 1;
+        let lie = self.lie.filter(|(_, after)| *after <= self.handled).map(|(lie, _)| lie);
+        let before = self.store.revision();
+        if lie == Some(Lie::EarlyEnd)
+            && let Some(id) =
+                self.leases.iter().find(|(_, lease)| lease.deadline_us > now + 1_000_000).map(|(id, _)| *id)
+        {
+            self.leases.remove(&id);
+            self.store.revoke(id);
+            self.lie = None;
+        }
+        let answer = match (lie, request) {
+            (Some(Lie::StaleRead), Request::Range(range)) if !range.serializable && self.past.len() > 1 => {
+                let past = self.past[self.past.len() - 2 - rng.pick(self.past.len().min(10) as u64 - 1) as usize];
+                self.lie = self.lie.filter(|_| past.revision == before);
+                let world = World { compacted: past.compacted, lease_exists: &|_| true };
+                self.store.read(range, past.revision, &world).map(Response::Range)
+            }
+            (Some(Lie::KeysLeft), Request::LeaseRevoke(request))
+                if !self.store.attached(request.id, before).is_empty() =>
+            {
+                self.lie = None;
+                self.leases.remove(&request.id);
+                let header = Some(pb::ResponseHeader { revision: before, ..Default::default() });
+                Ok(Response::LeaseRevoke(pb::LeaseRevokeResponse { header }))
+            }
+            (Some(Lie::ReadCompacted), Request::Range(range))
+                if range.revision > 0 && range.revision < self.compacted =>
+            {
+                self.lie = None;
+                self.store.read(range, before, &World { compacted: -1, lease_exists: &|_| true }).map(Response::Range)
+            }
+            _ => self.perform(request, now, rng),
+        };
+        if self.store.revision() > before && answer.is_ok() {
+            match lie {
+                Some(Lie::LostWrite) => {
+                    self.store.undo();
+                    self.lie = None;
+                }
+                Some(Lie::DoubleWrite) if matches!(request, Request::Put(_)) => {
+                    let _ = self.perform(request, now, rng);
+                    self.lie = None;
+                }
+                _ => {}
+            }
+        }
         self.note(now);
         answer
     }
@@ -210,7 +286,7 @@ enum Step {
 /// A run of the server that keeps all promises, as its clients saw it.
 pub(crate) fn legal(shape: &Shape) -> History {
     let mut rng = Rng::new(shape.seed.wrapping_mul(31).wrapping_add(7));
-    let mut server = Server::new();
+    let mut server = Server::new(shape.lie);
     let mut generators: Vec<Generator> =
         (0..shape.clients).map(|client| Generator::new(shape.mix.clone(), client)).collect();
     let mut calls: Vec<Call> = Vec::new();
