@@ -283,7 +283,10 @@ impl StoreRestore {
     pub fn finish(self, open: impl FnOnce(&LogManifest) -> Result<RevLog, LogError>) -> Result<Store, RestoreError> {
         let scalars = self.scalars.ok_or(RestoreError::Malformed("no scalars"))?;
         let manifest = self.manifest.ok_or(RestoreError::Malformed("no manifest"))?;
-        let mut entries = Entries::new(&self.index);
+        if manifest.last().is_some_and(|last| last.main > scalars.current) {
+            return Err(RestoreError::Malformed("a log ahead of the store"));
+        }
+        let mut entries = Entries::new(&self.index, scalars.current);
         let index = Tree::from_sorted(&mut entries);
         if entries.malformed {
             return Err(RestoreError::Malformed("index"));
@@ -344,14 +347,16 @@ struct Entries<'a> {
     key: Vec<u8>,
     /// Revisions of the key at hand, newest first.
     revisions: Vec<KeyRevision>,
+    /// Revision of the store; no key has a later one.
+    current: i64,
     any: bool,
     malformed: bool,
 }
 
 impl<'a> Entries<'a> {
-    fn new(chunks: &'a [Vec<u8>]) -> Self {
+    fn new(chunks: &'a [Vec<u8>], current: i64) -> Self {
         let (key, revisions) = (Vec::new(), Vec::new());
-        Self { chunks: chunks.iter(), chunk: &[], key, revisions, any: false, malformed: false }
+        Self { chunks: chunks.iter(), chunk: &[], key, revisions, current, any: false, malformed: false }
     }
 
     fn entry(&mut self) -> Option<(Vec<u8>, KeyEntry)> {
@@ -362,7 +367,8 @@ impl<'a> Entries<'a> {
         if is_planted(Bug::TombstoneLost) && self.revisions.len() > 1 && self.revisions[0].is_tombstone() {
             self.revisions.remove(0);
         }
-        let (newest, older) = self.revisions.split_first()?;
+        let (newest, older) =
+            self.revisions.split_first().filter(|(newest, _)| newest.modified.main <= self.current)?;
         let past = older.iter().rev().fold(None, |past, revision| Some(Past::push(past, *revision)));
         Some((self.key.clone(), KeyEntry::new(*newest, past)))
     }

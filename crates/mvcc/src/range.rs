@@ -274,10 +274,14 @@ impl<'a, S: Payloads> Reading<'a, S> {
             kv.encode(out);
             return Ok(());
         }
-        self.source.read(live.location, |record| {
-            debug_assert_eq!(record.revision, live.modified);
-            put_payload(query.keys_only, record.payload, out);
-        })
+        let written = self.source.read(live.location, |record| {
+            let is_it = record.revision == live.modified;
+            if is_it {
+                put_payload(query.keys_only, record.payload, out);
+            }
+            is_it
+        })?;
+        if written { Ok(()) } else { Err(LogError::Misplaced { location: live.location }) }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::{fmt, io};
 
+use super::Location;
+
 /// A failure of the revision log.
 #[derive(Debug)]
 pub enum LogError {
@@ -18,6 +20,8 @@ pub enum LogError {
     Foreign { file: String },
     /// A location names a segment that is not (or no longer) part of the log.
     UnknownSegment { segment: u32 },
+    /// The record at a location is whole, and another one than the index says.
+    Misplaced { location: Location },
     /// `create` found segments of an earlier log.
     NotEmpty { file: String },
     /// The manifest's bytes or their meaning are wrong.
@@ -49,6 +53,9 @@ impl fmt::Display for LogError {
             }
             LogError::Foreign { file } => write!(f, "revision log: {file} is not a segment this version can read"),
             LogError::UnknownSegment { segment } => write!(f, "revision log: no segment {segment:08x}"),
+            LogError::Misplaced { location: Location { segment, offset, .. } } => {
+                write!(f, "revision log: another record than the index names at {segment:08x}, offset {offset}")
+            }
             LogError::NotEmpty { file } => write!(f, "revision log: {file} is already there"),
             LogError::BadManifest(what) => write!(f, "revision log: bad manifest: {what}"),
             LogError::Failed => write!(f, "revision log: an earlier sync failed"),
