@@ -128,6 +128,12 @@ impl Membership {
                 let learner = kind == ConfChangeType::ConfChangeAddLearnerNode;
                 let (member, is_promote) = read_context(&change.context)?;
                 same_id(id, member.id)?;
+                // Whom the two sides of the entry do not agree on, raft would count otherwise than the list of members.
+                if learner != member.is_learner || (is_promote && learner) {
+                    return Err(Refusal::Malformed(format!(
+                        "{id:x} joins as a learner by one half of the entry alone"
+                    )));
+                }
                 let done = if is_promote { self.promote(id)? } else { self.add(member, learner, max_learners)? };
                 let (into, from) = if learner {
                     (&mut self.learners, &mut self.voters)
@@ -170,7 +176,7 @@ impl Membership {
         }
         self.check_peer_urls(member.id, &member.peer_urls)?;
         let learners = self.members.values().filter(|m| m.is_learner).count();
-        if learner && member.is_learner && learners + 1 > max_learners {
+        if learner && learners + 1 > max_learners {
             return Err(ApplyError::TooManyLearners.into());
         }
         self.members.insert(member.id, member.clone());

@@ -149,3 +149,19 @@ fn restored_from_its_parts() {
     assert_eq!(conf(&again), conf(&group));
     assert_eq!(again.removed(), group.removed());
 }
+
+/// Raft follows the entry's kind and the list of members its context: they must say the same.
+#[test]
+fn a_member_of_two_minds_is_malformed() {
+    let mut group = group();
+    let before = conf(&group);
+    for (kind, context) in [
+        (ConfChangeType::ConfChangeAddNode, write_member(&member(4, true))),
+        (ConfChangeType::ConfChangeAddLearnerNode, write_member(&member(4, false))),
+        (ConfChangeType::ConfChangeAddLearnerNode, write_promotion(3)),
+    ] {
+        let id = read_context(&context).unwrap().0.id;
+        assert!(matches!(group.apply(&change(kind, id, context), 9), Err(Refusal::Malformed(_))));
+    }
+    assert_eq!((conf(&group), group.list().len()), (before, 3));
+}
