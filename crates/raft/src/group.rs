@@ -6,6 +6,7 @@ use cetera_proto::raftpb;
 use prost::Message as _;
 use raft::{RawNode, StateRole, eraftpb};
 
+use crate::admission;
 use crate::convert;
 use crate::log::MemoryLog;
 use crate::outbox::Outbox;
@@ -505,6 +506,9 @@ impl Group {
 
     /// Keeps from the library what it would stumble over.
     fn may_step(&mut self, message: &eraftpb::Message) -> bool {
+        if admission::refusal(&self.raw, self.may_campaign(), message).is_some() {
+            return false;
+        }
         match message.msg_type {
             // A commit index in a heartbeat is one that this member once said it has.
             eraftpb::MessageType::MsgHeartbeat if message.term >= self.term() && message.commit > self.last_index() => {

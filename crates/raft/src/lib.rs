@@ -14,6 +14,7 @@
 //! * **Memory.** The log kept for followers is bounded in entries and bytes ([`log::KEEP_ENTRIES_MAX`],
 //!   [`log::KEEP_BYTES_MAX`]); a follower that needs more gets a snapshot.
 
+mod admission;
 pub mod convert;
 pub mod group;
 pub mod log;

@@ -402,3 +402,50 @@ fn entries_follow_the_entry_that_their_message_names() {
         }
     }
 }
+
+/// What no member that follows the rules would send, and the library would panic at, is as good as lost.
+#[test]
+fn nonsense_of_a_peer_changes_nothing() {
+    let recovered = Recovered {
+        hard_state: raftpb::HardState { term: 2, vote: 0, commit: 3 },
+        conf_state: raftpb::ConfState { voters: vec![1, 2, 3], ..Default::default() },
+        entries: (1..=3).map(|index| Entry { index, term: 2, kind: EntryKind::Normal, data: Bytes::new() }).collect(),
+        ..Default::default()
+    };
+    let message = |kind: MessageType, change: &dyn Fn(&mut raftpb::Message)| {
+        let mut message = raftpb::Message { to: 1, from: 2, term: 2, ..Default::default() };
+        message.set_type(kind);
+        change(&mut message);
+        message
+    };
+    let entry = |index, term| raftpb::Entry { index, term, ..Default::default() };
+    let nonsense = [
+        message(MessageType::MsgVote, &|m| (m.index, m.log_term, m.term) = (3, 2, u64::MAX)),
+        message(MessageType::MsgHeartbeat, &|m| m.term = 0),
+        message(MessageType::MsgApp, &|m| (m.index, m.log_term, m.entries) = (3, 2, vec![entry(9, 2)])),
+        message(MessageType::MsgApp, &|m| (m.index, m.log_term, m.entries) = (3, 2, vec![entry(4, 7)])),
+        message(MessageType::MsgApp, &|m| (m.index, m.log_term) = (9, 0)),
+        message(MessageType::MsgProp, &|m| m.term = 0),
+        message(MessageType::MsgProp, &|m| m.entries = vec![entry(0, 0)]),
+        message(MessageType::MsgReadIndex, &|m| m.term = 0),
+        message(MessageType::MsgTransferLeader, &|_| {}),
+        message(MessageType::MsgSnap, &|_| {}),
+        message(MessageType::MsgSnap, &|m| {
+            let conf_state = Some(raftpb::ConfState { voters: vec![1, 1], ..Default::default() });
+            let metadata = Some(raftpb::SnapshotMetadata { conf_state, index: 9, term: 2 });
+            m.snapshot = Some(raftpb::Snapshot { metadata, ..Default::default() });
+        }),
+    ];
+    let mut member = Member::new(1, recovered);
+    // It knows a leader, so that what is forwarded would be.
+    member.group.step(message(MessageType::MsgHeartbeat, &|m| m.commit = 3));
+    member.drain();
+    member.sync();
+    member.drain();
+    for message in nonsense {
+        member.group.step(message.clone());
+        let said = member.drain();
+        assert!(said.is_empty(), "{message:?} is answered by {said:?}");
+        assert_eq!((member.group.term(), member.group.last_index(), member.group.committed()), (2, 3, 3));
+    }
+}
