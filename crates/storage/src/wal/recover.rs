@@ -345,6 +345,10 @@ impl Reader {
             };
             return Err(damaged(file, offset, "bytes that had been synced cannot be read"));
         }
+        // Each open takes the next one; nobody opens a log so often.
+        if self.max_epoch == u32::MAX {
+            return Err(damaged(&last.path, 0, "a batch of the last epoch there can be"));
+        }
         let first = self.entries.first().map(|entry| entry.index);
         if self.released_index.is_some_and(|index| index > self.after)
             || first.is_some_and(|index| index > self.after + 1)
