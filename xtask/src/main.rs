@@ -1,6 +1,7 @@
 //! Every chore of the project: `cargo xtask help`.
 
 mod check;
+mod fuzz;
 mod shell;
 mod test;
 
@@ -21,9 +22,14 @@ cargo xtask COMMAND
   seeds --count N       crash seeds in memory
   bench --peer PATH     side by side with another etcd-compatible server
   gate [--gib N]        the store under N GiB of live data
+  fuzz [TARGET]... [--seconds N] [--jobs N] [--deep] [--keep]
+                        fuzz targets, N seconds each (60); --keep adds what was new to fuzz/corpus
 ";
 
 fn main() -> ExitCode {
+    if let Some(code) = fuzz::as_rustc() {
+        return code;
+    }
     let args: Vec<String> = std::env::args().skip(1).collect();
     let (command, rest) = match args.split_first() {
         Some((command, rest)) => (command.as_str(), rest),
@@ -37,6 +43,7 @@ fn main() -> ExitCode {
         "chaos" => chaos(rest),
         "bench" => bench("compare", rest),
         "gate" => bench("gate", rest),
+        "fuzz" => fuzz::run(rest),
         "seeds" => shell::cargo(&["run", "--release", "--quiet", "-p", "cetera-sim", "--bin", "seeds", "--"], rest),
         "help" | "--help" | "-h" => {
             shell::say(HELP);

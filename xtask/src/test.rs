@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::shell::{self, Result};
-use crate::{check, shell::say};
+use crate::{check, fuzz, shell::say};
 
 /// Rounds of the short crash run.
 const CRASH_ROUNDS: &str = "6";
@@ -30,6 +30,9 @@ pub(crate) fn run(args: &[String]) -> Result {
     shell::cargo(&faults, &[])?;
     shell::cargo(&[&["run", "--quiet", "--locked", "-p", "cetera-chaos", "--"][..], &CHAOS].concat(), &[])?;
     let mut left_out = Vec::new();
+    if !fuzz::short()? {
+        left_out.push("the short fuzz run (no C++ compiler here)");
+    }
     if shell::has("go", "version") {
         let dir = shell::root().join("conformance/go");
         shell::run(Command::new("go").args(["test", "-count=1", "./..."]).current_dir(dir).env("CETERA", &server))?;

@@ -100,3 +100,18 @@ fn fail(text: &str) -> Result<(), Exit> {
     let _ = std::io::stderr().write_all(text.as_bytes());
     Err(Exit::silent(ERROR))
 }
+
+/// Reads a command line without running it, for fuzz targets: the words, or what is wrong, with the help it would print.
+#[cfg(feature = "fuzz")]
+pub(crate) fn read(root: &'static Command, args: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, String> {
+    let (path, rest) = parse::find(root, args);
+    if path.len() == 1
+        && let Some(word) = parse::first_word(&path, &rest)
+    {
+        return Err(suggest::unknown_command(root, &String::from_utf8_lossy(word)));
+    }
+    match Invocation::parse(path, rest) {
+        Ok(invocation) => Ok(invocation.args),
+        Err((path, error)) => Err(format!("{error}{}{}", help::usage(&path), help::help(&path))),
+    }
+}

@@ -16,7 +16,7 @@ mod options;
 pub(crate) mod prompt;
 mod put;
 mod signal;
-mod txn;
+pub(crate) mod txn;
 mod version;
 mod watch;
 

@@ -7,6 +7,8 @@ mod cli;
 mod command;
 mod connect;
 mod exit;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod go;
 mod log;
 mod printer;

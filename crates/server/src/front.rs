@@ -390,5 +390,16 @@ impl Drop for CancelOnDrop<'_> {
     }
 }
 
+/// The parts of a front by themselves, for fuzz targets.
+#[cfg(feature = "fuzz")]
+pub(crate) mod insides {
+    pub(crate) use super::Front;
+    pub(crate) use super::http1::serve as serve_http1;
+    pub(crate) use super::http2::{Http2Options, serve as serve_http2};
+    pub(crate) use super::message::{Assembler, percent_encode, timeout_ms};
+    pub(crate) use super::pings::Scanner;
+    pub(crate) use super::rewind::{Protocol, peek};
+}
+
 #[cfg(test)]
 mod tests;

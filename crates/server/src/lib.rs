@@ -10,6 +10,8 @@ pub mod config;
 pub mod faults;
 pub mod flags;
 pub mod front;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod http;
 pub mod log;
 pub mod metrics;

@@ -100,3 +100,9 @@ fn operation(line: &[u8]) -> Result<Op, Exit> {
         _ => del::request(&call)?.into(),
     })
 }
+
+/// A line as a condition and as an operation, for fuzz targets.
+#[cfg(feature = "fuzz")]
+pub(crate) fn read_line(line: &[u8]) -> (Option<cetera_client::Compare>, Option<Op>) {
+    (compare::parse(line).ok(), operation(line).ok())
+}
