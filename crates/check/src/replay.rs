@@ -78,11 +78,12 @@ impl Order {
         index.and_then(|index| self.earliest.get(index).copied()).unwrap_or(0)
     }
 
-    /// Whether there may be revisions after the last that anyone was told of: made by a call of unknown outcome that
-    /// made no other, or by the end of a lease.
-    fn may_go_on(&self, history: &History) -> bool {
+    /// Whether there may be revisions after the last that anyone was told of in which keys went: by a call of unknown
+    /// outcome, or by the end of a lease.
+    fn may_lose_keys(&self, history: &History) -> bool {
         let unknown = history.calls.iter().enumerate().any(|(at, call)| {
             matches!(call.outcome, Outcome::Unknown(_))
+                && !matches!(call.request, Request::Put(_))
                 && may_write(&call.request)
                 && !self.makers.contains(&Maker::Call(at))
         });
@@ -764,12 +765,13 @@ fn refusals(history: &History, order: &Order, report: &mut Report) {
                             request => order.store.refusal(request, revision, &PERMISSIVE) == Err(refusal),
                         };
                         let to = order.ceiling(call.end_us).max(from);
-                        // After the last revision anyone was told of there may be more.
-                        let open = !order.certain || (to == order.last && order.may_go_on(history));
-                        (open
-                            && refusal == Refusal::KeyNotFound
-                            && keeps(&call.request, |put| put.ignore_value || put.ignore_lease))
-                            || (from..=to).any(refuses)
+                        // What nobody was told of may have taken the key away.
+                        let unseen = !order.certain || (to == order.last && order.may_lose_keys(history));
+                        let keeps = keeps(&call.request, |put| put.ignore_value || put.ignore_lease);
+                        let met = (from..=to).any(refuses);
+                        let open = !met && refusal == Refusal::KeyNotFound && unseen && keeps;
+                        report.open |= open;
+                        met || open
                     }
                     // By what they ask for it may be; the rest is for the checkers of leases and compactions.
                     Refusal::LeaseNotFound => names_a_lease(&call.request),
