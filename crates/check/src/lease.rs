@@ -49,7 +49,7 @@ pub(crate) fn check(history: &History, order: &Order, limits: &Limits, report: &
     for (lease, facts) in &mut leases {
         facts.sort_by_key(|fact| (fact.start, fact.end));
         lives(history, order, limits, &keys, (*lease, facts), report);
-        late(history, order, limits, *lease, facts, report);
+        late(history, order, limits, &keys, (*lease, facts), report);
     }
 }
 
@@ -430,7 +430,14 @@ fn show(history: &History, fact: &Fact) -> String {
 }
 
 /// Keys that hang on it longer than they may.
-fn late(history: &History, order: &Order, limits: &Limits, lease: i64, facts: &[Fact], report: &mut Report) {
+fn late(
+    history: &History,
+    order: &Order,
+    limits: &Limits,
+    keys: &Keys,
+    (lease, facts): (i64, &[Fact]),
+    report: &mut Report,
+) {
     let mut ttl = 0;
     let mut last = limits.faults_end_us;
     for fact in facts {
@@ -456,16 +463,14 @@ fn late(history: &History, order: &Order, limits: &Limits, lease: i64, facts: &[
         if call.start_us <= bound || !keys_read || is_serializable(&call.request) {
             continue;
         }
-        if let Some(key) = order.store.attached(lease, answer::revision(response)).first() {
-            let times =
-                format!("renewed or disturbed until {}, {ttl} s, gone by {}", text::time(last), text::time(bound));
-            let text = format!(
-                "lease {lease:x}: {} still hangs on it; {times}\n  {}",
-                text::Text(key),
-                text::call(history, at)
-            );
-            report.add(NAME, text);
-            return;
+        let revision = answer::revision(response);
+        if keys.may_be_none(lease, revision, revision) {
+            continue;
         }
+        let left = order.store.attached(lease, revision);
+        let key = left.first().map_or(String::new(), |key| text::Text(key).to_string());
+        let times = format!("renewed or disturbed until {}, {ttl} s, gone by {}", text::time(last), text::time(bound));
+        report.add(NAME, format!("lease {lease:x}: {key} still hangs on it; {times}\n  {}", text::call(history, at)));
+        return;
     }
 }

@@ -166,6 +166,8 @@ pub fn check(history: &History, limits: &Limits) -> Result<Summary, Vec<Violatio
 }
 
 #[cfg(test)]
+mod promises;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;

@@ -180,7 +180,8 @@ impl<'a> Index<'a> {
     fn new(history: &'a History, report: &mut Report) -> Self {
         let mut told = observations(history);
         let leases = history.calls.iter().filter(|call| matches!(call.request, Request::LeaseGrant(_)));
-        let writes = history.calls.iter().filter(|call| may_write(&call.request) && !refused(call));
+        // Refused ones too: if one took place all the same, it can be named.
+        let writes = history.calls.iter().filter(|call| may_write(&call.request));
         let most = history.first_revision + (leases.count() + writes.count()) as i64;
         if let Some((time, revision, who)) = told.iter().find(|(_, revision, _)| *revision > most) {
             report.add(
@@ -287,10 +288,6 @@ impl Who {
             Self::Watcher(index) => text::watcher(history, index),
         }
     }
-}
-
-fn refused(call: &Call) -> bool {
-    matches!(call.outcome, Outcome::Refused(_))
 }
 
 /// Every (time, revision) that anyone was told.
