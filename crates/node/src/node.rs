@@ -149,6 +149,11 @@ impl Node {
         &self.state
     }
 
+    /// Term, vote and commit index. For checks.
+    pub fn hard_state(&self) -> raftpb::HardState {
+        self.group.hard_state()
+    }
+
     /// The log entry at `index`, if it is still kept in memory. For checks.
     pub fn log_entry(&self, index: u64) -> Option<Entry> {
         self.group.entry(index)

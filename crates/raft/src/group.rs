@@ -427,6 +427,11 @@ impl Group {
         self.raw.transfer_leader(member);
     }
 
+    /// Term, vote and commit index as they are now, durable or not.
+    pub fn hard_state(&self) -> raftpb::HardState {
+        convert::hard_state_out(&self.raw.raft.hard_state())
+    }
+
     /// Current term.
     pub fn term(&self) -> u64 {
         self.raw.raft.term

@@ -16,6 +16,9 @@ pub(crate) struct Mirror {
     terms: Vec<u64>,
     /// Entries through this index were synced as they are.
     durable: usize,
+    /// Term and vote as written, and as synced.
+    vote: (u64, u64),
+    durable_vote: (u64, u64),
 }
 
 impl Mirror {
@@ -28,9 +31,17 @@ impl Mirror {
         self.terms.extend(entries.iter().map(|entry| entry.term));
     }
 
+    /// Term and vote were written.
+    pub(crate) fn hard_state(&mut self, state: &[u8]) {
+        if let Ok(state) = raftpb::HardState::decode(state) {
+            self.vote = (state.term, state.vote);
+        }
+    }
+
     /// Everything written is synced.
     pub(crate) fn synced(&mut self) {
         self.durable = self.terms.len();
+        self.durable_vote = self.vote;
     }
 
     /// Whether the entry is on the disk for certain.
@@ -59,6 +70,22 @@ impl Mirror {
             self.terms[*index as usize - 1] = *term;
         }
         self.durable = last as usize;
+        Ok(())
+    }
+
+    /// The member was started anew with this term and vote.
+    ///
+    /// # Errors
+    /// It has forgotten what it had synced.
+    fn reopen_vote(&mut self, term: u64, vote: u64) -> Result<(), String> {
+        let (synced_term, synced_vote) = self.durable_vote;
+        if term < synced_term || (term == synced_term && vote != synced_vote && synced_vote != 0) {
+            return Err(format!(
+                "its vote for {synced_vote:x} in term {synced_term} was synced; after the start it is at term {term}                  with a vote for {vote:x}"
+            ));
+        }
+        self.vote = (term, vote);
+        self.durable_vote = self.vote;
         Ok(())
     }
 }
@@ -141,9 +168,30 @@ impl Checks {
         if let Err(what) = self.mirrors[member].reopen(&entries, checkpoint) {
             self.violated(format!("member {member}: {what}"));
         }
+        let hard_state = node.hard_state();
+        if let Err(what) = self.mirrors[member].reopen_vote(hard_state.term, hard_state.vote) {
+            self.violated(format!("member {member}: {what}"));
+        }
         // What the start replayed is looked at as if it were applied now.
         self.applied[member] = checkpoint;
         self.look(member, node, &node.published());
+    }
+
+    /// A member sends a message. One that asks for a vote, or gives one, may leave only when its disk knows.
+    pub(crate) fn sends(&mut self, member: usize, message: &raftpb::Message) {
+        let vote = match message.r#type() {
+            raftpb::MessageType::MsgVote => message.from,
+            raftpb::MessageType::MsgVoteResp if !message.reject => message.to,
+            _ => return,
+        };
+        let (term, durable) = self.mirrors[member].durable_vote;
+        let known = term > message.term || (term, durable) == (message.term, vote);
+        if !known && !self.rotten[member] {
+            self.violated(format!(
+                "member {member} votes for {vote:x} in term {}, and its disk knows of a vote for {durable:x} in term                  {term}",
+                message.term
+            ));
+        }
     }
 
     /// A member published a new picture.

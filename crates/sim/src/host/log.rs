@@ -119,7 +119,11 @@ impl Host {
         while let Some(write) = log.queue.pop_front() {
             match log.wal.append(&write.batch) {
                 Ok(()) => {
-                    core.checks.mirror(self.index).append(&write.batch.entries);
+                    let mirror = core.checks.mirror(self.index);
+                    mirror.append(&write.batch.entries);
+                    if let Some(state) = &write.batch.state {
+                        mirror.hard_state(state);
+                    }
                     appended.push(write);
                 }
                 Err(WalError::NoSpace) => {

@@ -124,6 +124,7 @@ impl Host {
         }
         self.reply(effects.replies, core);
         for message in effects.messages {
+            core.checks.sends(index, &message);
             core.send_peer(index, message);
         }
         let life = self.life.as_mut().expect("nothing above ends it");
