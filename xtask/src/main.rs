@@ -20,6 +20,8 @@ cargo xtask COMMAND
   chaos [--minutes N]   servers under kills, pauses, bad networks, disks and clocks, and what their clients saw, judged
                         (--binary PATH: any program with etcd's flags)
   seeds --count N       crash seeds in memory
+  plants                every planted bug, until the simulator finds it; writes docs/internals/planted-bugs.md
+                        (--bug NAME, --limit SEEDS: no file)
   bench --peer PATH     side by side with another etcd-compatible server
   gate [--gib N]        the store under N GiB of live data
   fuzz [TARGET]... [--seconds N] [--jobs N] [--deep] [--keep]
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         "parity" => parity(rest),
         "crash" => bench("crash", rest),
         "chaos" => chaos(rest),
+        "plants" => plants(rest),
         "bench" => bench("compare", rest),
         "gate" => bench("gate", rest),
         "fuzz" => fuzz::run(rest),
@@ -70,6 +73,11 @@ fn chaos(rest: &[String]) -> Result {
     let server = ["build", "--release", "--quiet", "--locked", "-p", "cetera", "--features", "fault-hooks"];
     shell::cargo(&[&server[..], &["--bin", "cetera-faults"]].concat(), &[])?;
     shell::cargo(&["run", "--release", "--quiet", "--locked", "-p", "cetera-chaos", "--"], rest)
+}
+
+fn plants(rest: &[String]) -> Result {
+    let table = ["--markdown".to_owned(), "docs/internals/planted-bugs.md".to_owned()];
+    shell::cargo(&test::PLANTS, if rest.is_empty() { &table } else { rest })
 }
 
 fn bench(program: &str, rest: &[String]) -> Result {

@@ -11,6 +11,22 @@ const CRASH_ROUNDS: &str = "6";
 /// The short chaos run: two rounds.
 const CHAOS: [&str; 4] = ["--seconds", "20", "--round", "10"];
 
+/// The simulator with the planted bugs in it.
+pub(crate) const PLANTS: [&str; 12] = [
+    "run",
+    "--profile",
+    "sim",
+    "--quiet",
+    "--locked",
+    "-p",
+    "cetera-sim",
+    "--features",
+    "plants",
+    "--bin",
+    "plants",
+    "--",
+];
+
 /// Runs everything; what cannot run here is named at the end, or is an error with `--all`.
 pub(crate) fn run(args: &[String]) -> Result {
     let all = match args {
@@ -20,6 +36,7 @@ pub(crate) fn run(args: &[String]) -> Result {
     };
     check::run()?;
     shell::cargo(&["test", "--workspace", "--locked"], &[])?;
+    shell::cargo(&PLANTS, &[])?;
     let server = shell::server()?;
     // The tools are built as the tests were; only the server is what a user runs.
     shell::cargo(&["run", "--quiet", "--locked", "-p", "cetera-parity", "--", "check", "--server", &server], &[])?;

@@ -255,8 +255,10 @@ impl Hub {
         let from = match from {
             from if is_planted(Bug::FutureWatchOldEvents) => from.min(self.view.revision() + 1),
             from if is_planted(Bug::CompactedWatchBegins) => from.max(self.view.compacted()),
-            from if is_planted(Bug::WatchDuplicate) && from <= self.view.revision() => {
-                (from - 1).max(self.view.compacted()).max(1)
+            from if is_planted(Bug::WatchDuplicate)
+                && (self.view.compacted().max(1) + 1..=self.view.revision()).contains(&from) =>
+            {
+                from - 1
             }
             from => from,
         };
