@@ -22,6 +22,8 @@ use crate::input::Input;
 const LOG: &str = "/log";
 const DIR: &str = "/checkpoint";
 const OPTIONS: RevLogOptions = RevLogOptions { segment_bytes: 1 << 10 };
+/// Kind of the store's first chunk.
+const SCALARS: u8 = 0x10;
 /// Entries in the state of the base.
 const ENTRIES: u64 = 60;
 
@@ -123,11 +125,27 @@ fn edit(chunks: &mut Vec<(u8, Vec<u8>)>, input: &mut Input<'_>) {
     }
 }
 
+/// Has the restore count the log's live bytes: those a manifest tells are believed, and an assertion of debug builds
+/// would be all that is found.
+fn recount(scalars: &mut [u8]) {
+    const FLAG_RECOUNT: u8 = 4;
+    // Version, revision and two watermarks stand before the flags.
+    let mut ends = scalars.iter().enumerate().filter(|(_, byte)| **byte < 0x80).map(|(at, _)| at);
+    if let Some(at) = ends.nth(3)
+        && let Some(flags) = scalars.get_mut(at + 1)
+    {
+        *flags |= FLAG_RECOUNT;
+    }
+}
+
 /// A state out of these chunks, and some use of it.
 fn restore(chunks: Vec<(u8, Vec<u8>)>) {
     let disk = base().log.disk();
     let mut parts = StateRestore::new();
-    for (kind, data) in chunks {
+    for (kind, mut data) in chunks {
+        if kind == SCALARS {
+            recount(&mut data);
+        }
         match parts.chunk(kind, data) {
             Ok(_) => {}
             Err(error) => return assert!(!error.to_string().is_empty()),

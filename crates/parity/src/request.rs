@@ -309,6 +309,9 @@ pub fn watch(line: &Line, names: &Names) -> Result<pb::WatchCreateRequest, Strin
     args.finish().map(|()| request)
 }
 
+/// Times one line may be repeated.
+const REPEATED_MAX: usize = 100_000;
+
 /// For a `repeat N COMMAND` line its N copies, `{i}` replaced by 00000, 00001, ...
 pub fn repeated(line: &Line) -> Result<Option<Vec<Line>>, String> {
     if line.name() != "repeat" {
@@ -316,6 +319,9 @@ pub fn repeated(line: &Line) -> Result<Option<Vec<Line>>, String> {
     }
     let count = line.words.get(1).map(|w| text(&w.value)).transpose()?.unwrap_or_default();
     let count: usize = count.parse().map_err(|_| "repeat wants a number")?;
+    if count > REPEATED_MAX {
+        return Err(format!("repeat {count} is more than {REPEATED_MAX}"));
+    }
     let body = Line { words: line.words[2..].to_vec(), ..line.clone() };
     Ok(Some((0..count).map(|at| body.with_index(&format!("{at:05}"))).collect()))
 }

@@ -63,6 +63,8 @@ impl Url {
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.scheme.starts_with("unix"), self.host.contains(':')) {
+            // A path that begins with two slashes needs those of an authority before it, or would lose its own.
+            (true, _) if self.host.starts_with("//") => write!(f, "{}://{}", self.scheme, self.host),
             (true, _) => write!(f, "{}:{}", self.scheme, self.host),
             (false, true) => write!(f, "{}://[{}]:{}", self.scheme, self.host, self.port),
             (false, false) => write!(f, "{}://{}:{}", self.scheme, self.host, self.port),
@@ -76,7 +78,7 @@ mod tests {
 
     #[test]
     fn shapes() {
-        for text in ["http://127.0.0.1:2379", "https://[::1]:1", "unix:/run/x", "http://localhost:0"] {
+        for text in ["http://127.0.0.1:2379", "https://[::1]:1", "unix:/run/x", "unix:////x", "http://localhost:0"] {
             assert_eq!(Url::parse(text).expect("valid").to_string(), text);
         }
         for (text, why) in [

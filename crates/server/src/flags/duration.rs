@@ -11,7 +11,6 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     if rest.is_empty() {
         return None;
     }
-    let mut total: f64 = 0.0;
     let mut nanos: u64 = 0;
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').filter(|at| *at > 0)?;
@@ -27,14 +26,31 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
             "h" => 3_600_000_000_000,
             _ => return None,
         };
-        match number.parse::<u64>() {
-            Ok(whole) => nanos = nanos.checked_add(whole.checked_mul(scale)?)?,
-            Err(_) => total += number.parse::<f64>().ok()? * scale as f64,
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        if fraction.contains('.') || (whole.is_empty() && fraction.is_empty()) {
+            return None;
         }
+        let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+        nanos = nanos.checked_add(whole.checked_mul(scale)?)?.checked_add(part_of(fraction, scale))?;
         rest = tail;
     }
-    let nanos = nanos.checked_add(total as u64)?;
     (nanos <= i64::MAX as u64).then(|| Duration::from_nanos(nanos))
+}
+
+/// The digits behind a point, as nanoseconds of a unit. Each fraction is rounded down by itself, as in Go: what is
+/// printed must read as the same.
+fn part_of(fraction: &str, scale: u64) -> u64 {
+    let (mut digits, mut power) = (0u64, 1f64);
+    for digit in fraction.bytes() {
+        // What does not fit any more is too small to count.
+        let Some(more) = digits.checked_mul(10).and_then(|n| n.checked_add(u64::from(digit - b'0'))) else { break };
+        if more > i64::MAX as u64 {
+            break;
+        }
+        digits = more;
+        power *= 10.0;
+    }
+    (digits as f64 * (scale as f64 / power)) as u64
 }
 
 /// Prints as Go's `time.Duration`: `1h0m0s`, `1.5s`, `300ms`, `0s`.
@@ -85,10 +101,13 @@ mod tests {
             ("1h2m3.25s", "1h2m3.25s"),
             ("90s", "1m30s"),
             ("7ns", "7ns"),
+            ("3h47m8.274775807s", "3h47m8.274775807s"),
+            ("0.5h.5m", "30m30s"),
+            ("27m196.857m196.854775807s", "3h47m8.274775807s"),
         ] {
             assert_eq!(parse_duration(text).map(go_duration).as_deref(), Some(printed), "{text}");
         }
-        for text in ["", "5", "s", "1x", "-1s", "1s ", "99999999h", "1..5s"] {
+        for text in ["", "5", "s", "1x", "-1s", "1s ", "99999999h", "1..5s", ".s", "1.2.3s"] {
             assert_eq!(parse_duration(text), None, "{text}");
         }
     }
