@@ -26,6 +26,9 @@ pub(crate) struct Moving {
     pub(crate) relocation: Relocation,
     /// Moves visited so far.
     next: usize,
+    /// Of each move whether the index took the new location. It may have done so before the move's turn came, with
+    /// another record of the key; what becomes of the record then is no longer this module's business.
+    taken: Vec<bool>,
 }
 
 /// A rewrite to be run on a background thread. Holds a snapshot of the index meanwhile.
@@ -64,21 +67,26 @@ impl Store {
     pub fn install_rewrite(&mut self, done: RewriteDone) {
         assert!(self.moving.is_none(), "a rewrite is installed while another is being followed");
         let relocation = self.log.install_rewrite(done);
-        self.moving = Some(Moving { relocation, next: 0 });
+        let taken = vec![false; relocation.len()];
+        self.moving = Some(Moving { relocation, next: 0, taken });
     }
 
     /// Follows the moves of about `max_records` records. Returns whether there is more to do; until there is not, the
     /// old segments stay.
     pub fn rewrite_step(&mut self, max_records: usize) -> Result<bool, LogError> {
-        let Some(Moving { relocation, next }) = &self.moving else { return Ok(false) };
-        let (relocation, start) = (relocation.clone(), *next);
-        let end = start.saturating_add(max_records).min(relocation.len());
-        for (at, moved) in relocation.slice(start, end).enumerate() {
-            self.follow(&relocation, moved)?;
-            if let Some(moving) = &mut self.moving {
-                moving.next = start + at + 1;
+        let Some(mut moving) = self.moving.take() else { return Ok(false) };
+        let relocation = moving.relocation.clone();
+        let end = moving.next.saturating_add(max_records).min(relocation.len());
+        let mut followed = Ok(());
+        for moved in relocation.slice(moving.next, end) {
+            followed = if moving.taken[moving.next] { Ok(()) } else { self.follow(&mut moving, moved) };
+            if followed.is_err() {
+                break;
             }
+            moving.next += 1;
         }
+        self.moving = Some(moving);
+        followed?;
         if end < relocation.len() {
             return Ok(true);
         }
@@ -91,16 +99,23 @@ impl Store {
         Ok(false)
     }
 
-    fn follow(&mut self, relocation: &Relocation, moved: Moved) -> Result<(), LogError> {
+    fn follow(&mut self, moving: &mut Moving, moved: Moved) -> Result<(), LogError> {
+        let Moving { relocation, taken, .. } = moving;
         let mut scratch = Vec::new();
         self.log.read(moved.new, |record| scratch.extend_from_slice(key_of_payload(record.payload)))?;
         let key = &scratch;
         match self.index.get(key).and_then(|entry| location_of(entry, moved.revision)) {
             Some(location) if location == moved.old => {
                 // All records of the key at once: one by one, a long history would be copied once for each.
-                self.index.update(key, |entry| entry.relocate(&mut |_, old| relocation.translate(old)));
+                self.index.update(key, |entry| {
+                    entry.relocate(&mut |_, old| {
+                        let (number, new) = relocation.find(old)?;
+                        taken[number] = true;
+                        Some(new)
+                    })
+                });
             }
-            Some(location) => assert_eq!(location, moved.new, "{:?} moved from elsewhere", moved.revision),
+            Some(location) => panic!("{:?} moved from elsewhere, to {location:?}", moved.revision),
             None => self.log.release(moved.new),
         }
         Ok(())

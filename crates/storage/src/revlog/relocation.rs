@@ -19,8 +19,8 @@ pub struct Moved {
 /// The moves of one installed rewrite, in revision order. Cloning is one reference count.
 ///
 /// The owner of the index visits each move once, in slices as it likes. If the index still holds the old location it
-/// takes the new one; if not, the record died since the rewrite looked at it, and the owner releases the new
-/// location. Both stay readable meanwhile, and [`RevLog::release`](super::RevLog::release) of an old location has no
+/// takes the new one; if it never came to hold the new one, the record died since the rewrite looked at it, and the
+/// owner releases the new location. Both stay readable meanwhile, and [`RevLog::release`](super::RevLog::release) of an old location has no
 /// effect, so each record is counted exactly once. Then the relocation goes back by
 /// [`RevLog::finish_relocation`](super::RevLog::finish_relocation).
 #[derive(Clone)]
@@ -105,13 +105,19 @@ impl Relocation {
 
     /// The new location of a record that moved, `None` for any other location. O(log n).
     pub fn translate(&self, old: Location) -> Option<Location> {
+        self.find(old).map(|(_, new)| new)
+    }
+
+    /// The same, with the number of the move.
+    pub fn find(&self, old: Location) -> Option<(usize, Location)> {
         for (at, run) in self.moves.runs.iter().enumerate() {
             if run.old_segment != old.segment {
                 continue;
             }
             let records = &self.moves.records[run.start..self.moves.run_end(at)];
             if let Ok(found) = records.binary_search_by_key(&old.offset, |record| record.old) {
-                return Some(Location { segment: run.new_segment, offset: records[found].new, len: old.len });
+                let new = Location { segment: run.new_segment, offset: records[found].new, len: old.len };
+                return Some((run.start + found, new));
             }
         }
         None
