@@ -586,3 +586,13 @@ fn a_lock_has_one_holder() {
     story.put("/cron/jobs/j", "3/2", 0, 8);
     story.breaks("lock", "/cron/jobs/j was written");
 }
+
+#[test]
+fn a_revocation_did_not_take_what_was_gone_before_it_began() {
+    let mut story = leased();
+    let delete = Request::DeleteRange(pb::DeleteRangeRequest { key: bytes("k"), ..Default::default() });
+    story.call(delete, Outcome::Unknown("timed out".to_owned()));
+    story.get("k", None, 3);
+    story.revoke(7, 3);
+    story.passes();
+}

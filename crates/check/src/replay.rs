@@ -448,7 +448,10 @@ impl Run<'_> {
             return vec![Group { changes: Vec::new(), makers: vec![Maker::Call(writers[0])] }];
         }
         let mut groups: Vec<Group> = Vec::new();
-        let revokes = self.index.revokes.get(&revision).cloned().unwrap_or_default();
+        // One that began after the revision was seen found no keys.
+        let seen = self.index.times.seen(revision);
+        let mut revokes = self.index.revokes.get(&revision).cloned().unwrap_or_default();
+        revokes.retain(|call| self.index.history.calls[*call].start_us <= seen);
         let unknown = self.unknown_candidates(revision);
         let leases = self.store.attached_leases(revision - 1).into_iter().map(Maker::Expiry);
         let all = revokes.into_iter().chain(unknown).map(Maker::Call).chain(leases);
