@@ -22,6 +22,8 @@ cargo xtask COMMAND
   seeds --count N       crash seeds in memory
   plants                every planted bug, until the simulator finds it; writes docs/internals/planted-bugs.md
                         (--bug NAME, --limit SEEDS: no file)
+  sim --seed N          a whole cluster and its clients from one seed (--members, --trace, --twice, --shrink, ...)
+  soak --minutes M      as many seeds of 1, 3 and 5 members as fit; evidence adds up in target/sim-evidence.jsonl
   bench --peer PATH     side by side with another etcd-compatible server
   gate [--gib N]        the store under N GiB of live data
   fuzz [TARGET]... [--seconds N] [--jobs N] [--deep] [--keep]
@@ -48,6 +50,8 @@ fn main() -> ExitCode {
         "gate" => bench("gate", rest),
         "fuzz" => fuzz::run(rest),
         "seeds" => shell::cargo(&["run", "--release", "--quiet", "-p", "cetera-sim", "--bin", "seeds", "--"], rest),
+        "sim" => sim(rest),
+        "soak" => soak(rest),
         "help" | "--help" | "-h" => {
             shell::say(HELP);
             Ok(())
@@ -79,6 +83,21 @@ fn plants(rest: &[String]) -> Result {
     let table = ["--markdown".to_owned(), "docs/internals/planted-bugs.md".to_owned()];
     shell::cargo(&test::PLANTS, if rest.is_empty() { &table } else { rest })
 }
+
+fn soak(rest: &[String]) -> Result {
+    if rest.iter().any(|arg| arg == "--minutes") {
+        return sim(rest);
+    }
+    Err("soak wants --minutes M".to_owned())
+}
+
+/// A build of its own kind: as fast as a release, with assertions, and a panic is a finding.
+fn sim(rest: &[String]) -> Result {
+    shell::cargo(&SIM, rest)
+}
+
+/// The simulator's program.
+const SIM: [&str; 10] = ["run", "--profile", "sim", "--quiet", "--locked", "-p", "cetera-sim", "--bin", "sim", "--"];
 
 fn bench(program: &str, rest: &[String]) -> Result {
     shell::server()?;

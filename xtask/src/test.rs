@@ -27,6 +27,9 @@ pub(crate) const PLANTS: [&str; 12] = [
     "--",
 ];
 
+/// Seeds of whole clusters, by members.
+const SIM_SEEDS: [(&str, &str); 3] = [("1", "100"), ("3", "100"), ("5", "50")];
+
 /// Runs everything; what cannot run here is named at the end, or is an error with `--all`.
 pub(crate) fn run(args: &[String]) -> Result {
     let all = match args {
@@ -37,6 +40,9 @@ pub(crate) fn run(args: &[String]) -> Result {
     check::run()?;
     shell::cargo(&["test", "--workspace", "--locked"], &[])?;
     shell::cargo(&PLANTS, &[])?;
+    for (members, count) in SIM_SEEDS {
+        shell::cargo(&crate::SIM, &["--members", members, "--count", count, "--twice"].map(str::to_owned))?;
+    }
     let server = shell::server()?;
     // The tools are built as the tests were; only the server is what a user runs.
     shell::cargo(&["run", "--quiet", "--locked", "-p", "cetera-parity", "--", "check", "--server", &server], &[])?;

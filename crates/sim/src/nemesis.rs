@@ -141,7 +141,8 @@ impl World {
             return;
         }
         let kind = self.nemesis.faults[at].kind;
-        let lasts_us = self.nemesis.faults[at].lasts_us;
+        let left_us = self.nemesis.ends_us.saturating_sub(self.core.now_us);
+        let lasts_us = self.nemesis.faults[at].lasts_us.min(left_us);
         let Some((undo, what)) = self.strike(kind, lasts_us) else { return };
         self.core.trace.note(self.core.now_us, Kind::Fault, at as u64, kind as u64, 1);
         self.core.trace.say(self.core.now_us, "FAULT", || format!("#{at} {} begins: {what}", kind.name()));
@@ -215,6 +216,7 @@ impl World {
         for host in hosts {
             host.crash_next_start = None;
             host.stalled_until_us = 0;
+            host.sync_ends_now(core);
             if host.log_has_failed() {
                 host.kill(core);
             }

@@ -19,12 +19,13 @@ pub(crate) struct Probe {
     calls: u64,
     wrote: bool,
     read: bool,
+    given_up: bool,
 }
 
 impl Probe {
     pub(crate) fn new(member: usize) -> Self {
         let name = format!("probe-m{member}");
-        Self { name, member: member as u32, conn: None, calls: 0, wrote: false, read: false }
+        Self { name, member: member as u32, conn: None, calls: 0, wrote: false, read: false, given_up: false }
     }
 
     fn key(&self) -> Bytes {
@@ -32,7 +33,7 @@ impl Probe {
     }
 
     fn ask(&mut self, io: &mut dyn Io) {
-        if self.read {
+        if self.read || self.given_up {
             return;
         }
         let member = self.member;
@@ -61,13 +62,14 @@ impl Client for Probe {
                 }
                 _ => io.timer(AGAIN_US, self.calls),
             },
+            News::Wind => self.given_up = true,
             News::Broken(conn) if self.conn == Some(conn) => self.conn = None,
             _ => {}
         }
     }
 
     fn at_rest(&self) -> bool {
-        self.read
+        self.read || self.given_up
     }
 
     fn name(&self) -> &str {

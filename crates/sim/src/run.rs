@@ -56,6 +56,7 @@ pub fn run_with(plan: &Plan, cast: Cast<'_>) -> Report {
         let what = LAST_PANIC.with_borrow_mut(std::mem::take);
         world.core.checks.violated(format!("panic: {what}"));
     }
+    IN_RUN.set(false);
     finish(world, &mut report);
     report
 }
@@ -138,13 +139,17 @@ fn stages(plan: &Plan, world: &mut World, report: &mut Report) -> bool {
         living.iter().map(|member| (*member, world.join(Box::new(Probe::new(*member))))).collect();
     let election_us = world.core.options.election_ms * 1_000;
     let bound_us = RECOVERY_ELECTIONS * election_us + RECOVERY_US;
-    let served = until(world, bound_us, |world| probes.iter().all(|(_, probe)| world.is_at_rest(*probe)));
+    // A member that finds damage when it is started now is not among the living.
+    let serves = |world: &World, (member, probe): (usize, usize)| {
+        world.hosts[member].refused.is_some() || world.is_at_rest(probe)
+    };
+    let served = until(world, bound_us, |world| probes.iter().all(|probe| serves(world, *probe)));
     report.recovered_us = world.core.now_us - healed_us;
     report.recovered_elections = report.recovered_us * 1_000 / election_us;
     if !served {
         let late: Vec<String> = probes
             .iter()
-            .filter(|(_, probe)| !world.is_at_rest(*probe))
+            .filter(|probe| !serves(world, **probe))
             .map(|(member, _)| format!("member {member}"))
             .collect();
         world.core.checks.violated(format!(

@@ -16,6 +16,8 @@ use crate::trace::Kind;
 /// Room asked for per proposal besides its bytes, and per batch.
 pub(super) const RECORD_OVERHEAD_BYTES: usize = 128;
 pub(super) const BATCH_OVERHEAD_BYTES: usize = 4096;
+/// Faults together make a sync so many times as long at most.
+const SYNC_FACTOR_MAX: u64 = 200;
 /// Time of a write that needs no sync, in microseconds.
 const WRITE_US: u64 = 15;
 /// Time between looks at whether a full disk has room again.
@@ -142,7 +144,7 @@ impl Host {
         let early = is_planted(Bug::AckBeforeSync).then(|| appended.last().map(|write| write.number)).flatten();
         let takes_us = if must_sync {
             let (low, high) = core.options.sync_us;
-            let takes = core.dice.skewed(low, high) * self.sync_factor;
+            let takes = core.dice.skewed(low, high) * self.sync_factor.min(SYNC_FACTOR_MAX);
             takes.max(self.stalled_until_us.saturating_sub(core.now_us))
         } else {
             WRITE_US
@@ -161,7 +163,10 @@ impl Host {
     pub(super) fn log_synced(&mut self, core: &mut Core) {
         let Some(life) = &mut self.life else { return };
         let log = &mut life.log;
-        let Some(Syncing { appended, mut failed, .. }) = log.syncing.take() else { return };
+        let Some(Syncing { appended, mut failed, .. }) = log.syncing.take_if(|syncing| syncing.done_us <= core.now_us)
+        else {
+            return;
+        };
         if !failed
             && appended.iter().any(|write| write.must_sync)
             && !is_planted(Bug::NoSync)
@@ -202,6 +207,15 @@ impl Host {
         self.wake_node(core);
         self.log_kick(core);
         self.jobs_kick(core);
+    }
+
+    /// The disk is well again: the sync under way ends now.
+    pub(crate) fn sync_ends_now(&mut self, core: &mut Core) {
+        let Some(life) = &mut self.life else { return };
+        if let Some(syncing) = &mut life.log.syncing {
+            syncing.done_us = core.now_us;
+            self.schedule(0, Thread::Log, core);
+        }
     }
 
     pub(super) fn log_retry(&mut self, core: &mut Core) {
