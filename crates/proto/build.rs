@@ -9,6 +9,7 @@ const FILES: &[&str] = &[
     "proto/leasepb.proto",
     "proto/membershippb.proto",
     "proto/mvccpb.proto",
+    "proto/peer.proto",
     "proto/raft_internal.proto",
     "proto/raftpb.proto",
     "proto/rpc.proto",

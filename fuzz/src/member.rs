@@ -7,8 +7,9 @@ use bytes::Bytes;
 use cetera_node::event::{Effects, Event, EventBatch, Proposal, Reply, Ticket};
 use cetera_node::recovery::{self, Opened, Start, StartError};
 use cetera_node::{Fatal, Node, Published};
+use cetera_proto::ceterapb::PeerMessage;
 use cetera_proto::etcdserverpb::{InternalRaftRequest, RequestHeader};
-use cetera_proto::{membershippb, raftpb};
+use cetera_proto::membershippb;
 use cetera_state::member::Member as StateMember;
 use cetera_storage::datadir::DataDir;
 use cetera_storage::revlog::RevLogOptions;
@@ -55,7 +56,7 @@ pub(crate) struct Member {
     pub(crate) replies: Vec<(Ticket, Reply)>,
     pub(crate) batches: Vec<Arc<EventBatch>>,
     /// To other members, since the last look.
-    pub(crate) messages: Vec<raftpb::Message>,
+    pub(crate) messages: Vec<PeerMessage>,
     _data_dir: DataDir,
 }
 

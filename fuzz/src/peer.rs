@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cetera_node::Fatal;
 use cetera_node::event::Event;
+use cetera_proto::ceterapb::{PeerMessage, peer_message::Body};
 use cetera_proto::etcdserverpb::{InternalRaftRequest, PutRequest};
 use cetera_proto::raftpb::{ConfState, Entry, Message, MessageType, Snapshot, SnapshotMetadata};
 use cetera_storage::vfs::MemoryVfs;
@@ -51,7 +52,8 @@ fn elect(member: &mut Member) {
     panic!("nobody leads");
 }
 
-fn granted(request: &Message) -> Option<Event> {
+fn granted(request: &PeerMessage) -> Option<Event> {
+    let Some(Body::Raft(request)) = &request.body else { return None };
     let answer = match request.r#type() {
         MessageType::MsgPreVote => MessageType::MsgPreVoteResp,
         MessageType::MsgVote => MessageType::MsgVoteResp,
@@ -59,18 +61,18 @@ fn granted(request: &Message) -> Option<Event> {
     };
     let mut message = Message { to: request.from, from: request.to, term: request.term, ..Default::default() };
     message.set_type(answer);
-    Some(Event::Peer(vec![message]))
+    Some(Event::Peer(vec![message.into()]))
 }
 
 fn script(input: &mut Input<'_>, member: &mut Member, id: &mut u64, held: &mut Vec<Event>) -> Result<(), Fatal> {
     match input.below(8) {
         0 => {
             let Ok(message) = Message::decode(input.bytes()) else { return Ok(()) };
-            member.events.push(Event::Peer(vec![message]));
+            member.events.push(Event::Peer(vec![message.into()]));
         }
         1..=4 => {
             let message = likely(input, member);
-            member.events.push(Event::Peer(vec![message]));
+            member.events.push(Event::Peer(vec![message.into()]));
         }
         5 => {
             member.now_ms += 100 * u64::from(1 + input.u8() % 16);

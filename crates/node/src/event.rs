@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cetera_mvcc::EventRec;
-use cetera_proto::raftpb;
+use cetera_proto::ceterapb::PeerMessage;
 use cetera_state::{Applied, ApplyError};
 use cetera_storage::wal::WalBatch;
 
@@ -71,7 +71,9 @@ pub enum Event {
     /// Tell this ticket when compaction has nothing left to give back and its hash is known.
     Settle(Ticket),
     /// Messages from other members, already parsed by our own types.
-    Peer(Vec<raftpb::Message>),
+    Peer(Vec<PeerMessage>),
+    /// A connection to this member was reset or refused: its process is gone. If it led, an election begins at once.
+    PeerGone(u64),
     /// Time has passed. Milliseconds of a clock that never goes back; missed ticks are not replayed.
     Tick {
         /// The clock now.
@@ -161,7 +163,7 @@ pub struct Effects {
     /// Appended in order; several may be synced together. Never waited for inside the step.
     pub wal: Vec<WalWrite>,
     /// To other members; may leave at once: what had to wait for durability was held back by the node.
-    pub messages: Vec<raftpb::Message>,
+    pub messages: Vec<PeerMessage>,
     /// The new applied state. Stored where readers find it BEFORE any event or reply below leaves.
     pub publish: Option<Arc<Published>>,
     /// For every watch hub.

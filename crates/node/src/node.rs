@@ -14,6 +14,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use cetera_mvcc::EventRec;
 use cetera_plant::{Bug, is_planted};
+use cetera_proto::ceterapb::{PeerMessage, peer_message::Body};
 use cetera_proto::{etcdserverpb as pb, raftpb};
 use cetera_raft::{Entry, EntryKind, Group, Ready, Role};
 use cetera_state::{LeaseEffect, State};
@@ -222,8 +223,13 @@ impl Node {
             Event::Peer(messages) => {
                 if self.mode == Mode::Running {
                     for message in messages {
-                        self.group.step(message);
+                        self.hear(message);
                     }
+                }
+            }
+            Event::PeerGone(member) => {
+                if self.mode == Mode::Running && member == self.group.leader() {
+                    self.group.leader_connection_lost();
                 }
             }
             Event::Tick { now_ms } => self.tick(now_ms, effects),
@@ -246,6 +252,15 @@ impl Node {
                 refuse_waiting(self.reads.expire(u64::MAX), Refusal::Stopped, effects);
                 refuse_all(self.settling.drain(..), Refusal::Stopped, effects);
             }
+        }
+    }
+
+    /// A message of another member.
+    fn hear(&mut self, message: PeerMessage) {
+        match message.body {
+            Some(Body::Raft(message)) => self.group.step(message),
+            // Of a later version: to us it says nothing.
+            None => {}
         }
     }
 
@@ -353,7 +368,7 @@ impl Node {
             };
             effects.wal.push(WalWrite { number: ready.number, batch, must_sync: ready.must_sync });
         }
-        effects.messages.extend(ready.messages);
+        effects.messages.extend(ready.messages.into_iter().map(PeerMessage::from));
         for read in ready.reads {
             self.reads.confirmed(&read.context, read.index);
         }

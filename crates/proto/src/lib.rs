@@ -7,6 +7,17 @@
 
 pub mod services;
 
+/// What members say to each other.
+pub mod ceterapb {
+    include!(concat!(env!("OUT_DIR"), "/ceterapb.rs"));
+
+    impl From<crate::raftpb::Message> for PeerMessage {
+        fn from(message: crate::raftpb::Message) -> Self {
+            Self { from: message.from, to: message.to, body: Some(peer_message::Body::Raft(message)) }
+        }
+    }
+}
+
 /// Users and roles, as replicated.
 pub mod authpb {
     include!(concat!(env!("OUT_DIR"), "/authpb.rs"));

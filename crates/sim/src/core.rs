@@ -6,6 +6,7 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 use bytes::Bytes;
+use cetera_proto::ceterapb::{PeerMessage, peer_message::Body};
 use cetera_proto::raftpb;
 use cetera_proto::services::MethodId;
 use cetera_server::seam::Status;
@@ -65,7 +66,7 @@ pub(crate) enum Happening {
     /// A thread of a member's life has something to do.
     Thread { host: usize, life: u32, thread: Thread },
     /// A message arrives at a member.
-    Peer { from: usize, to: usize, message: raftpb::Message },
+    Peer { from: usize, to: usize, message: PeerMessage },
     /// A client's bytes arrive at its member.
     Up { conn: Conn, call: u64, packet: Packet },
     /// The client's side of a connection is gone.
@@ -174,13 +175,13 @@ impl Core {
     }
 
     /// A member sends a message to another.
-    pub(crate) fn send_peer(&mut self, from: usize, message: raftpb::Message) {
+    pub(crate) fn send_peer(&mut self, from: usize, message: PeerMessage) {
         let Some(to) = self.ids.iter().position(|id| *id == message.to) else { return };
         // A proposal that arrived twice would be applied twice: the transport must not double it (nor does TCP).
-        let once = message.r#type() == raftpb::MessageType::MsgProp;
+        let once = raft(&message).is_some_and(|message| message.r#type() == raftpb::MessageType::MsgProp);
         let mut arrivals = self.network.send(self.now_us, from, to, once, &mut self.dice);
         if arrivals.is_empty() {
-            self.trace.note(self.now_us, Kind::Lost, from as u64, to as u64, message.index);
+            self.trace.note(self.now_us, Kind::Lost, from as u64, to as u64, raft(&message).map_or(0, |m| m.index));
             self.trace.say(self.now_us, &format!("m{from}"), || format!("lost to m{to}: {}", show(&message)));
         }
         let last = arrivals.pop();
@@ -217,8 +218,17 @@ impl Core {
     }
 }
 
+/// The consensus message in a message between members.
+pub(crate) fn raft(message: &PeerMessage) -> Option<&raftpb::Message> {
+    match &message.body {
+        Some(Body::Raft(message)) => Some(message),
+        _ => None,
+    }
+}
+
 /// A message between members, for readers.
-pub(crate) fn show(message: &raftpb::Message) -> String {
+pub(crate) fn show(message: &PeerMessage) -> String {
+    let Some(message) = raft(message) else { return format!("{:?}", message.body) };
     let name = message.r#type().as_str_name();
     let mut text = format!("{} term {} index {}", name, message.term, message.index);
     if !message.entries.is_empty() {

@@ -280,7 +280,7 @@ impl Host {
     }
 
     /// A message of another member arrives.
-    pub(crate) fn peer(&mut self, from: usize, message: cetera_proto::raftpb::Message, core: &mut Core) {
+    pub(crate) fn peer(&mut self, from: usize, message: cetera_proto::ceterapb::PeerMessage, core: &mut Core) {
         if self.life.is_none() {
             return;
         }

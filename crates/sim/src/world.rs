@@ -3,6 +3,7 @@
 use cetera_check::history::Request;
 use cetera_proto::etcdserverpb as pb;
 use cetera_proto::services::MethodId;
+use prost::Message as _;
 
 use crate::client::{CallId, Client, Conn, Io, News, WatchKey};
 use crate::clock::Clock;
@@ -91,8 +92,7 @@ impl World {
             Happening::Start { host } => self.hosts[host].start(&mut self.core),
             Happening::Thread { host, life, thread } => self.hosts[host].thread(life, thread, &mut self.core),
             Happening::Peer { from, to, message } => {
-                let content = message.term ^ message.index << 20 ^ (message.entries.len() as u64) << 50;
-                let content = content ^ (message.r#type as u64) << 56 ^ message.commit << 32;
+                let content = digest(&message.encode_to_vec());
                 self.core.trace.note(self.core.now_us, Kind::Peer, from as u64, to as u64, content);
                 self.hosts[to].peer(from, message, &mut self.core);
             }

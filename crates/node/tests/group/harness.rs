@@ -9,7 +9,8 @@ use cetera_node::event::{Effects, Event, EventBatch, Proposal, Renewal, Reply, T
 use cetera_node::job::Job;
 use cetera_node::recovery::{self, Opened, Report, Start};
 use cetera_node::{Node, Published};
-use cetera_proto::{etcdserverpb as pb, raftpb};
+use cetera_proto::ceterapb::PeerMessage;
+use cetera_proto::etcdserverpb as pb;
 use cetera_state::member::Member;
 use cetera_storage::datadir::DataDir;
 use cetera_storage::revlog::RevLogOptions;
@@ -47,7 +48,7 @@ pub(crate) struct Cluster {
     pub(crate) hosts: Vec<Host>,
     pub(crate) now_ms: u64,
     /// Messages under way.
-    pub(crate) queue: VecDeque<raftpb::Message>,
+    pub(crate) queue: VecDeque<PeerMessage>,
     /// Links (from, to) that lose everything.
     pub(crate) cut: BTreeSet<(usize, usize)>,
     nonce: u64,

@@ -124,7 +124,9 @@ impl Host {
         }
         self.reply(effects.replies, core);
         for message in effects.messages {
-            core.checks.sends(index, &message);
+            if let Some(message) = crate::core::raft(&message) {
+                core.checks.sends(index, message);
+            }
             core.send_peer(index, message);
         }
         let life = self.life.as_mut().expect("nothing above ends it");
