@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cetera_mvcc::EventRec;
-use cetera_proto::ceterapb::PeerMessage;
+use cetera_proto::{ceterapb::PeerMessage, raftpb};
+use cetera_state::member::{Member, MemberChange};
 use cetera_state::{Applied, ApplyError};
 use cetera_storage::wal::WalBatch;
 
@@ -32,6 +33,18 @@ pub struct Proposal {
     pub id: u64,
     /// The encoded `InternalRaftRequest`.
     pub request: Bytes,
+}
+
+/// A membership change on its way into the log (C-1 to C-6).
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Who waits for the outcome.
+    pub ticket: Ticket,
+    /// The entry. Its `id` names the waiter; it comes from where proposals get theirs.
+    pub change: raftpb::ConfChange,
+    /// It makes a voter of a learner: only the leader takes it, and only once the learner has nearly all of the log
+    /// (C-6). On another member it is refused as [`Refusal::NotLeader`]; the caller sends it on.
+    pub promotes: bool,
 }
 
 /// A lease keep-alive (L-5) on its way to the lessor.
@@ -62,6 +75,16 @@ pub enum LeaseQuestion {
 pub enum Event {
     /// Writes to order. Bounded by [`crate::limits::WAITING_BYTES_MAX`]; refused beyond it.
     Propose(Vec<Proposal>),
+    /// A membership change. Answered by [`Reply::Changed`] on the member that was asked.
+    Change(Change),
+    /// Hand leadership to the member `to`, 0 for the voter that is furthest ahead among those lately heard of. Answered
+    /// by [`Reply::Transferred`] once that one leads (M-7, R-4).
+    Transfer {
+        /// Who waits, if anyone does.
+        ticket: Option<Ticket>,
+        /// The next leader.
+        to: u64,
+    },
     /// Linearizable reads that want a confirmed read index (KV-8).
     Read(Vec<Ticket>),
     /// Keep-alives.
@@ -74,6 +97,15 @@ pub enum Event {
     Peer(Vec<PeerMessage>),
     /// A connection to this member was reset or refused: its process is gone. If it led, an election begins at once.
     PeerGone(u64),
+    /// Messages to this member were lost: what was sent to it ahead of its answers is sent again.
+    PeerUnreachable(u64),
+    /// The snapshot on its way to this member arrived, or did not.
+    SnapshotSent {
+        /// The member.
+        to: u64,
+        /// Whether it has it.
+        ok: bool,
+    },
     /// Time has passed. Milliseconds of a clock that never goes back; missed ticks are not replayed.
     Tick {
         /// The clock now.
@@ -106,6 +138,18 @@ pub enum Refusal {
     NoSpace,
     /// `not a primary lessor` (L-8).
     NotPrimaryLessor,
+    /// E: DeadlineExceeded: no leader was found in time; nothing was logged.
+    DeadlineExceeded,
+    /// E: NotLeader: only the leader can say (C-6, M-7).
+    NotLeader,
+    /// E: LearnerNotReady (C-6).
+    LearnerNotReady,
+    /// Another membership change is under way; nothing was logged.
+    ChangeUnderWay,
+    /// E: BadLeaderTransferee (M-7).
+    BadLeaderTransferee,
+    /// E: Corrupt: this member's state differs from the others'; it serves nobody until it has theirs.
+    Corrupt,
 }
 
 /// An answer to a ticket.
@@ -113,6 +157,15 @@ pub enum Refusal {
 pub enum Reply {
     /// The proposal was applied; the inner result is the same on every member.
     Applied(Result<Applied, ApplyError>),
+    /// The membership change was applied here; the inner result is the same on every member.
+    Changed {
+        /// What it did.
+        result: Result<MemberChange, ApplyError>,
+        /// All members afterwards.
+        members: Arc<Vec<Member>>,
+    },
+    /// Leadership went to this member.
+    Transferred(u64),
     /// A linearizable read may be served from any view published from now on.
     Read,
     /// Compaction has nothing left to do.
@@ -177,6 +230,9 @@ pub struct Effects {
     pub release_wal: Option<u64>,
     /// Background slices are left to do: step again soon, with or without events.
     pub more: bool,
+    /// On the node's clock: something is to be done then. Step at that time at the latest, with a tick, even if the next
+    /// regular tick is later.
+    pub wake_ms: Option<u64>,
 }
 
 /// The node cannot go on: storage failed or a rule of consensus was broken. Nothing more is acknowledged.

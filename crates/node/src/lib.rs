@@ -15,6 +15,6 @@ pub mod recovery;
 mod waiters;
 pub mod watch;
 
-pub use event::{Effects, Event, EventBatch, Fatal, Proposal, Refusal, Reply, Ticket};
+pub use event::{Change, Effects, Event, EventBatch, Fatal, Proposal, Refusal, Reply, Ticket};
 pub use node::{Node, NodeConfig};
-pub use published::Published;
+pub use published::{MemberProgress, Published};

@@ -4,6 +4,8 @@
 pub const UNAPPLIED_ENTRIES_MAX: u64 = 5_000;
 /// Bytes of proposals that wait for their outcome at most; beyond it TooManyRequests.
 pub const WAITING_BYTES_MAX: usize = 256 << 20;
+/// Share of the leader's log that a learner must have to be promoted, in percent (C-6).
+pub const LEARNER_READY_PERCENT: u64 = 90;
 /// Linearizable reads that wait for confirmation at most; beyond it TooManyRequests.
 pub const WAITING_READS_MAX: usize = 1 << 20;
 /// Records a compaction slice looks at between two batches of work.

@@ -8,26 +8,28 @@
 //! with, and is carried out after, the picture that contains its effect. Background slices run after the batch's
 //! replies are made, and are bounded.
 
-use std::collections::HashMap;
+mod leases;
+mod propose;
+mod transfer;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use cetera_mvcc::EventRec;
 use cetera_plant::{Bug, is_planted};
 use cetera_proto::ceterapb::{PeerMessage, peer_message::Body};
-use cetera_proto::{etcdserverpb as pb, raftpb};
+use cetera_proto::raftpb;
 use cetera_raft::{Entry, EntryKind, Group, Ready, Role};
-use cetera_state::{LeaseEffect, State};
+use cetera_state::State;
 use cetera_storage::wal::{WalBatch, WalEntry};
 use prost::Message as _;
 
-use crate::event::{
-    Effects, Event, EventBatch, Fatal, LeaseQuestion, Proposal, Refusal, Renewal, Reply, Ticket, WalWrite,
-};
+use crate::event::{Change, Effects, Event, EventBatch, Fatal, Proposal, Refusal, Reply, Ticket, WalWrite};
 use crate::job::{Job, JobDone};
-use crate::lessor::{Lessor, Renewed};
+use crate::lessor::Lessor;
 use crate::limits;
-use crate::published::Published;
+use crate::published::{MemberProgress, Published};
 use crate::read::{Reads, Waiting};
 use crate::waiters::Waiters;
 
@@ -68,7 +70,18 @@ pub struct Node {
     /// Role and term seen last, to notice when they change.
     seen: (Role, u64, u64),
     hard_state: raftpb::HardState,
+    /// Since when a leader is known, or none is.
+    leader_since_ms: u64,
+    /// Arrived in this step.
     proposals: Vec<Proposal>,
+    changes: Vec<Change>,
+    /// Waits for a leader.
+    held: propose::Held,
+    transfers: Vec<transfer::Transfer>,
+    /// When other members were heard of last.
+    heard_ms: BTreeMap<u64, u64>,
+    /// What was published of them last.
+    progress: Arc<Vec<MemberProgress>>,
     /// Keep-alives of leases whose revocation is under way.
     ending: HashMap<i64, Vec<Ticket>>,
     /// Request ids of revocations proposed by this member's lessor.
@@ -109,7 +122,9 @@ impl Node {
         hard_state: raftpb::HardState,
         now_ms: u64,
     ) -> Result<Self, Fatal> {
-        let published = Arc::new(picture(&config, &group, &mut state, group.leader(), Mode::Running)?);
+        let outlook =
+            Outlook { leader: group.leader(), leader_since_ms: now_ms, mode: Mode::Running, progress: Arc::default() };
+        let published = Arc::new(picture(&config, &group, &mut state, outlook)?);
         let reads = Reads::new(config.member_id, config.nonce);
         let seen = (group.role(), group.term(), group.leader());
         Ok(Self {
@@ -123,7 +138,13 @@ impl Node {
             ticked_ms: None,
             seen,
             hard_state,
+            leader_since_ms: now_ms,
             proposals: Vec::new(),
+            changes: Vec::new(),
+            held: propose::Held::default(),
+            transfers: Vec::new(),
+            heard_ms: BTreeMap::new(),
+            progress: Arc::default(),
             ending: HashMap::new(),
             revocations: HashMap::new(),
             own_requests: 0,
@@ -160,6 +181,11 @@ impl Node {
         self.group.entry(index)
     }
 
+    /// Whether there is nobody but this member, voter or learner: then the shell may sync the log on this thread.
+    pub fn is_alone(&self) -> bool {
+        self.group.is_alone()
+    }
+
     /// Starts an election at once; for a sole voter, which need not wait for anyone.
     pub fn campaign(&mut self) {
         self.group.campaign();
@@ -189,6 +215,10 @@ impl Node {
         }
         self.propose(&mut effects);
         self.advance(&mut effects)?;
+        // What was held, if a leader was found just now.
+        self.propose(&mut effects);
+        self.advance(&mut effects)?;
+        self.settle_transfers(&mut effects);
         self.confirm_reads(&mut effects)?;
         self.expire_leases(&mut effects)?;
         if slices {
@@ -202,6 +232,8 @@ impl Node {
     fn take(&mut self, event: Event, effects: &mut Effects) {
         match event {
             Event::Propose(mut proposals) => self.proposals.append(&mut proposals),
+            Event::Change(change) => self.changes.push(change),
+            Event::Transfer { ticket, to } => self.begin_transfer(ticket, to, effects),
             Event::Read(tickets) => {
                 for ticket in tickets {
                     self.enqueue(Waiting::Read(ticket), effects);
@@ -231,7 +263,11 @@ impl Node {
                 if self.mode == Mode::Running && member == self.group.leader() {
                     self.group.leader_connection_lost();
                 }
+                self.heard_ms.remove(&member);
+                self.group.report_unreachable(member);
             }
+            Event::PeerUnreachable(member) => self.group.report_unreachable(member),
+            Event::SnapshotSent { to, ok } => self.group.report_snapshot(to, ok),
             Event::Tick { now_ms } => self.tick(now_ms, effects),
             Event::Persisted(number) => self.group.persisted(number),
             Event::LogFailed if self.mode == Mode::Stopped => {}
@@ -239,6 +275,8 @@ impl Node {
                 self.mode = Mode::Failed;
                 self.dirty = true;
                 refuse_all(self.waiters.drain(), Refusal::Timeout, effects);
+                refuse_all(self.held.drain(), Refusal::Stopped, effects);
+                self.fail_transfers(Refusal::Stopped, effects);
                 if self.is_cut_off() {
                     self.lessor.demote();
                     self.fail_endings(effects);
@@ -249,6 +287,8 @@ impl Node {
             Event::Stop => {
                 self.mode = Mode::Stopped;
                 refuse_all(self.waiters.drain(), Refusal::Stopped, effects);
+                refuse_all(self.held.drain(), Refusal::Stopped, effects);
+                self.fail_transfers(Refusal::Stopped, effects);
                 refuse_waiting(self.reads.expire(u64::MAX), Refusal::Stopped, effects);
                 refuse_all(self.settling.drain(..), Refusal::Stopped, effects);
             }
@@ -257,6 +297,9 @@ impl Node {
 
     /// A message of another member.
     fn hear(&mut self, message: PeerMessage) {
+        if self.state.membership().get(message.from).is_some() {
+            self.heard_ms.insert(message.from, self.now_ms);
+        }
         match message.body {
             Some(Body::Raft(message)) => self.group.step(message),
             // Of a later version: to us it says nothing.
@@ -290,38 +333,11 @@ impl Node {
             if self.mode == Mode::Running {
                 self.group.tick();
             }
+            self.look_at_progress();
         }
         refuse_all(self.waiters.expire(now_ms), Refusal::Timeout, effects);
+        refuse_all(self.held.expire(now_ms), Refusal::DeadlineExceeded, effects);
         refuse_waiting(self.reads.expire(now_ms), Refusal::Timeout, effects);
-    }
-
-    /// All proposals of the batch enter the log as one append, or none does.
-    fn propose(&mut self, effects: &mut Effects) {
-        if self.proposals.is_empty() {
-            return;
-        }
-        let proposals = std::mem::take(&mut self.proposals);
-        let bytes: usize = proposals.iter().map(|proposal| proposal.request.len()).sum();
-        let behind = self.group.committed().saturating_sub(self.state.applied_index());
-        let refusal = if self.mode != Mode::Running {
-            Some(Refusal::Stopped)
-        } else if behind > limits::UNAPPLIED_ENTRIES_MAX || self.waiters.bytes() + bytes > limits::WAITING_BYTES_MAX {
-            Some(Refusal::TooManyRequests)
-        } else if self.group.propose(proposals.iter().map(|proposal| proposal.request.clone())).is_err() {
-            Some(if self.group.leader() == 0 { Refusal::NoLeader } else { Refusal::Timeout })
-        } else {
-            None
-        };
-        match refusal {
-            Some(refusal) => refuse_all(proposals.into_iter().map(|proposal| proposal.ticket), refusal, effects),
-            None => {
-                let deadline = self.now_ms + self.config.request_timeout_ms();
-                for proposal in proposals {
-                    cetera_plant::keep(self.config.member_id, proposal.id, &proposal.request);
-                    self.waiters.insert(proposal.id, proposal.ticket, proposal.request.len(), deadline);
-                }
-            }
-        }
     }
 
     /// Carries out every ready until the group is quiet.
@@ -348,6 +364,9 @@ impl Node {
                 let _ = self.group.propose(again.map(|(_, request)| request.into()));
             }
             self.reads.restart();
+            if now.2 != self.seen.2 {
+                self.leader_since_ms = self.now_ms;
+            }
             self.seen = now;
             self.dirty = true;
         }
@@ -405,14 +424,8 @@ impl Node {
                 }
             }
             EntryKind::ConfChange => {
-                let mut change = raftpb::ConfChange::decode(entry.data).map_err(fatal)?;
-                let outcome = self.state.apply_conf_change(entry.index, entry.term, &change).map_err(fatal)?;
-                if outcome.result.is_err() {
-                    // The group still counts it as applied; a change of node 0 changes nothing.
-                    change.node_id = 0;
-                }
-                let conf_state = self.group.apply_conf_change(&change).map_err(Fatal)?;
-                assert_eq!(conf_state, outcome.conf_state, "the group and the state disagree on who votes");
+                let change = raftpb::ConfChange::decode(entry.data).map_err(fatal)?;
+                self.apply_change(entry.index, entry.term, change, effects)?;
             }
             EntryKind::ConfChangeV2 => {
                 return Err(Fatal(format!("entry {} is a ConfChangeV2, which no member proposes", entry.index)));
@@ -429,19 +442,6 @@ impl Node {
     /// A bug: every so often an entry is applied by all members but one.
     fn skips(&self, index: u64) -> bool {
         is_planted(Bug::ApplyDependsOnMember) && index % 128 == self.config.member_id % 128
-    }
-
-    fn lease_effect(&mut self, effect: Option<&LeaseEffect>, effects: &mut Effects) {
-        match effect {
-            Some(&LeaseEffect::Granted { id, ttl }) => self.lessor.granted(id, ttl, self.now_ms),
-            Some(LeaseEffect::Revoked { id }) => {
-                self.lessor.revoked(*id);
-                for ticket in self.ending.remove(id).unwrap_or_default() {
-                    effects.replies.push((ticket, Reply::Renewed { ttl: 0 }));
-                }
-            }
-            Some(LeaseEffect::Checkpointed(_)) | None => {}
-        }
     }
 
     /// Begins a confirmation round if one is due, and lets go what the applied state now covers.
@@ -479,94 +479,11 @@ impl Node {
         self.group.role() == Role::Leader && !self.is_cut_off()
     }
 
-    /// Leadership, and with it the time of leases, is another's.
-    fn step_down(&mut self, effects: &mut Effects) {
-        self.lessor.demote();
-        self.revocations.clear();
-        self.fail_endings(effects);
-    }
-
-    fn renew(&mut self, renewal: Renewal, effects: &mut Effects) {
-        if !self.lessor.is_primary() || !self.leads() {
-            effects.replies.push((renewal.ticket, Reply::Refused(Refusal::NotPrimaryLessor)));
-            return;
-        }
-        match self.lessor.renew(renewal.lease, self.now_ms) {
-            Renewed::For(ttl) => effects.replies.push((renewal.ticket, Reply::Renewed { ttl })),
-            Renewed::Unknown => effects.replies.push((renewal.ticket, Reply::Renewed { ttl: 0 })),
-            Renewed::Ending => self.ending.entry(renewal.lease).or_default().push(renewal.ticket),
-        }
-    }
-
-    /// Proposes the revocation of every lease whose deadline has passed: one entry each, all in one append, only as
-    /// leader of the present term, so that an old leader's entries can never commit.
-    fn expire_leases(&mut self, effects: &mut Effects) -> Result<(), Fatal> {
-        if self.mode != Mode::Running || !(self.leads() || is_planted(Bug::RevokeByOldLeader)) {
-            return Ok(());
-        }
-        if self.revocations.len() >= limits::REVOCATIONS_UNDER_WAY_MAX {
-            return Ok(());
-        }
-        let due = self.lessor.expire(self.now_ms, limits::REVOKE_RETRY_MS, limits::EXPIRIES_PER_APPEND_MAX);
-        if due.is_empty() {
-            return Ok(());
-        }
-        let requests: Vec<(u64, i64, Bytes)> = due
-            .into_iter()
-            .map(|lease| {
-                let id = self.own_request_id();
-                let request = pb::InternalRaftRequest {
-                    header: Some(pb::RequestHeader { id, ..Default::default() }),
-                    lease_revoke: Some(Box::new(pb::LeaseRevokeRequest { id: lease })),
-                    ..Default::default()
-                };
-                (id, lease, request.encode_to_vec().into())
-            })
-            .collect();
-        if self.group.propose(requests.iter().map(|(_, _, request)| request.clone())).is_ok() {
-            self.revocations.extend(requests.iter().map(|(id, lease, _)| (*id, *lease)));
-            self.advance(effects)?;
-        } else {
-            for (_, lease, _) in requests {
-                self.lessor.revocation_dropped(lease, self.now_ms);
-            }
-        }
-        Ok(())
-    }
-
     /// Request ids of the node's own proposals: the member's two bytes as everywhere (ID-5), then
     /// [`FRONT_REQUEST_BIT`] clear, which every front sets.
     fn own_request_id(&mut self) -> u64 {
         self.own_requests += 1;
         (self.config.member_id << 48) | (self.config.nonce & 0x7fff) << 32 | (self.own_requests & 0xffff_ffff)
-    }
-
-    fn answer(&self, question: LeaseQuestion) -> Reply {
-        if !self.lessor.is_primary() {
-            return Reply::Refused(Refusal::NotPrimaryLessor);
-        }
-        match question {
-            LeaseQuestion::Leases => Reply::Leases(self.lessor.by_expiry()),
-            LeaseQuestion::TimeToLive { lease, keys } => match self.lessor.time_left(lease, self.now_ms) {
-                None => Reply::TimeToLive { ttl: -1, granted: 0, keys: Vec::new() },
-                Some((ttl, granted)) => {
-                    Reply::TimeToLive { ttl, granted, keys: if keys { self.lease_keys(lease) } else { Vec::new() } }
-                }
-            },
-        }
-    }
-
-    fn lease_keys(&self, lease: i64) -> Vec<Bytes> {
-        let lease = self.state.leases().get(lease);
-        lease.map(|lease| lease.keys().map(Bytes::copy_from_slice).collect()).unwrap_or_default()
-    }
-
-    fn fail_endings(&mut self, effects: &mut Effects) {
-        let mut ending: Vec<(i64, Vec<Ticket>)> = self.ending.drain().collect();
-        ending.sort_unstable_by_key(|(lease, _)| *lease);
-        for (_, tickets) in ending {
-            refuse_all(tickets, Refusal::NotPrimaryLessor, effects);
-        }
     }
 
     /// A slice each of compaction and of following a rewrite.
@@ -662,8 +579,13 @@ impl Node {
             return Ok(());
         }
         self.dirty = false;
-        let leader = self.leader();
-        self.published = Arc::new(picture(&self.config, &self.group, &mut self.state, leader, self.mode)?);
+        let outlook = Outlook {
+            leader: self.leader(),
+            leader_since_ms: self.leader_since_ms,
+            mode: self.mode,
+            progress: self.progress.clone(),
+        };
+        self.published = Arc::new(picture(&self.config, &self.group, &mut self.state, outlook)?);
         effects.publish = Some(self.published.clone());
         if !self.events.is_empty() {
             let events = std::mem::take(&mut self.events);
@@ -680,7 +602,16 @@ const INDEX_BYTES_PER_KEY: u64 = 32;
 /// What an entry costs in the log besides its data.
 const ENTRY_LOG_OVERHEAD_BYTES: u64 = 32;
 
-fn picture(config: &NodeConfig, group: &Group, state: &mut State, leader: u64, mode: Mode) -> Result<Published, Fatal> {
+/// What a picture shows besides the group's and the state's own.
+struct Outlook {
+    leader: u64,
+    leader_since_ms: u64,
+    mode: Mode,
+    progress: Arc<Vec<MemberProgress>>,
+}
+
+fn picture(config: &NodeConfig, group: &Group, state: &mut State, outlook: Outlook) -> Result<Published, Fatal> {
+    let Outlook { leader, leader_since_ms, mode, progress } = outlook;
     let view = state.view().map_err(fatal)?;
     Ok(Published {
         applied_index: state.applied_index(),
@@ -689,6 +620,12 @@ fn picture(config: &NodeConfig, group: &Group, state: &mut State, leader: u64, m
         leader,
         member_id: config.member_id,
         cluster_id: config.cluster_id,
+        leader_since_ms,
+        no_leader_since_ms: (leader == 0).then_some(leader_since_ms),
+        removed: state.membership().removed().contains(&config.member_id),
+        is_alone: group.is_alone(),
+        fenced: false,
+        progress,
         is_learner: state.membership().get(config.member_id).is_some_and(|me| me.is_learner),
         members: state.members(),
         alarms: state.alarms(),

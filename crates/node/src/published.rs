@@ -7,6 +7,21 @@ use cetera_mvcc::View;
 use cetera_proto::etcdserverpb::AlarmMember;
 use cetera_state::member::Member;
 
+/// What the leader knows of a member's log.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub struct MemberProgress {
+    /// The member.
+    pub member: u64,
+    /// Entries up to this one are the leader's, and durable.
+    pub matched: u64,
+    /// Whether it was heard of within an election timeout.
+    pub is_active: bool,
+    /// Whether it has no vote.
+    pub is_learner: bool,
+    /// Whether it waits for a snapshot.
+    pub in_snapshot: bool,
+}
+
 /// One picture of the member's state. Readers on any thread hold it as long as they need, the writer never waits.
 #[derive(Clone)]
 pub struct Published {
@@ -24,8 +39,21 @@ pub struct Published {
     pub member_id: u64,
     /// The cluster's id.
     pub cluster_id: u64,
+    /// Since when `leader` is known, on the node's clock in milliseconds (G-13).
+    pub leader_since_ms: u64,
+    /// Since when no leader is known (G-6); `None` while one is.
+    pub no_leader_since_ms: Option<u64>,
     /// Whether this member is a learner.
     pub is_learner: bool,
+    /// This member was removed from its cluster and has applied it: it has nothing left to do.
+    pub removed: bool,
+    /// There is nobody but this member, voter or learner.
+    pub is_alone: bool,
+    /// This member's state differs from that of a majority: it serves no reads, takes no proposals and does not stand
+    /// for election until it has been given a snapshot.
+    pub fenced: bool,
+    /// How far the other members are, by id; empty unless this member leads. Renewed with each picture, and by the tick.
+    pub progress: Arc<Vec<MemberProgress>>,
     /// The members, by id.
     pub members: Arc<Vec<Member>>,
     /// Active alarms.

@@ -155,6 +155,19 @@ pub struct Ready {
     pub snapshot: Option<raftpb::SnapshotMetadata>,
 }
 
+/// What the leader knows of a member's log.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub struct Progress {
+    /// The member.
+    pub member: u64,
+    /// Entries up to this one are the leader's, and durable.
+    pub matched: u64,
+    /// Whether it has no vote.
+    pub is_learner: bool,
+    /// Whether it waits for a snapshot.
+    pub in_snapshot: bool,
+}
+
 /// A proposal that did not enter the log.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub enum ProposeError {
@@ -422,9 +435,49 @@ impl Group {
         convert::conf_state_out(&self.raw.raft.prs().conf().to_conf_state())
     }
 
-    /// Hands leadership to `member` (R-4, M-7).
+    /// Hands leadership to `member` (R-4, M-7). No proposal is taken until it leads, or an election timeout has passed.
     pub fn transfer_leader(&mut self, member: u64) {
         self.raw.transfer_leader(member);
+    }
+
+    /// The member to which leadership is being handed.
+    pub fn transferring_to(&self) -> Option<u64> {
+        self.raw.raft.lead_transferee
+    }
+
+    /// Whether a proposal has somewhere to go: a leader is known, and leadership is not on the move.
+    pub fn takes_proposals(&self) -> bool {
+        self.leader() != raft::INVALID_ID && self.transferring_to().is_none()
+    }
+
+    /// What this member, as leader, knows of all members' logs, its own among them, by id.
+    pub fn progress(&self) -> Vec<Progress> {
+        if self.role() != Role::Leader {
+            return Vec::new();
+        }
+        let tracker = self.raw.raft.prs();
+        let mut all: Vec<Progress> = tracker
+            .iter()
+            .map(|(&member, progress)| Progress {
+                member,
+                matched: progress.matched,
+                is_learner: tracker.conf().learners().contains(&member),
+                in_snapshot: progress.state == raft::ProgressState::Snapshot,
+            })
+            .collect();
+        all.sort_unstable_by_key(|progress| progress.member);
+        all
+    }
+
+    /// Messages to `member` were lost: what was sent ahead of its answers is sent again.
+    pub fn report_unreachable(&mut self, member: u64) {
+        self.raw.report_unreachable(member);
+    }
+
+    /// The snapshot sent to `member` arrived, or did not.
+    pub fn report_snapshot(&mut self, member: u64, ok: bool) {
+        let status = if ok { raft::SnapshotStatus::Finish } else { raft::SnapshotStatus::Failure };
+        self.raw.report_snapshot(member, status);
     }
 
     /// Term, vote and commit index as they are now, durable or not.
@@ -475,6 +528,11 @@ impl Group {
     /// Whether an entry of the current term is committed: only then does the library answer reads.
     pub fn committed_in_term(&self) -> bool {
         self.raw.raft.commit_to_current_term()
+    }
+
+    /// Whether an entry of the current term is applied: everything of earlier terms is, too.
+    pub fn applied_in_term(&self) -> bool {
+        self.raw.raft.apply_to_current_term()
     }
 
     /// Whether this member is the only voter.

@@ -21,4 +21,6 @@ pub mod log;
 pub mod outbox;
 pub mod rng;
 
-pub use group::{ConfProposal, Config, Entry, EntryKind, Group, ProposeError, ReadState, Ready, Recovered, Role};
+pub use group::{
+    ConfProposal, Config, Entry, EntryKind, Group, Progress, ProposeError, ReadState, Ready, Recovered, Role,
+};

@@ -79,7 +79,7 @@ pub fn start(config: &Config) -> Result<Running, String> {
         vfs,
         checkpoints: opened.checkpoints,
         tick_ms: config.heartbeat_ms,
-        sync_inline: opened.report.sole_voter,
+        sync_inline: true,
         sync: !config.unsafe_no_fsync,
         reserve_bytes: log_options().segment_bytes + 2 * wal_options(nonce).segment_bytes,
     };

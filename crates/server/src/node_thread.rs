@@ -166,7 +166,7 @@ pub struct NodeShell {
     pub checkpoints: PathBuf,
     /// Milliseconds between ticks.
     pub tick_ms: u64,
-    /// Whether this member may sync its log itself: groups of one voter only.
+    /// Whether this member may sync its log itself, while there is nobody but it.
     pub sync_inline: bool,
     /// Whether the log is synced at all (`--unsafe-no-fsync`).
     pub sync: bool,
@@ -307,8 +307,10 @@ impl Runner {
         let mut next_look = next_tick;
         // When the next background slice may be done, while there are any.
         let mut next_slice: Option<Instant> = None;
+        // When the node asked to be woken, if it did.
+        let mut next_wake: Option<Instant> = None;
         loop {
-            let wake = next_slice.map_or(next_tick, |slice| slice.min(next_tick));
+            let wake = [next_slice, next_wake].into_iter().flatten().fold(next_tick, Instant::min);
             let stopping = self.wait(&mut events, &mut boxes, wake);
             let now = Instant::now();
             // Between batches, or when batches leave no gap.
@@ -326,6 +328,7 @@ impl Runner {
             self.make_room(&mut events, &boxes);
             let effects = if slice { self.node.step(&mut events) } else { self.node.step_without_slices(&mut events) }?;
             let after = Instant::now();
+            next_wake = effects.wake_ms.map(|at| after + Duration::from_millis(at.saturating_sub(clock::now_ms())));
             next_slice = match next_slice {
                 _ if !effects.more => None,
                 Some(due) if !slice => Some(due),
@@ -403,7 +406,8 @@ impl Runner {
         }
         if !effects.wal.is_empty() {
             let idle = lock(&self.handle.0.inbox).events.is_empty();
-            match (self.sync_inline && idle).then(|| self.log.try_take()).flatten() {
+            let alone = self.sync_inline && self.node.is_alone();
+            match (alone && idle).then(|| self.log.try_take()).flatten() {
                 Some(mut wal) => {
                     let mut writes = effects.wal.into();
                     events.extend(self.log.write(&mut wal, &mut writes));

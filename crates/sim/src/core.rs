@@ -46,6 +46,8 @@ pub(crate) enum Thread {
     Node,
     /// The node, woken by its tick.
     Tick,
+    /// The node, woken when it asked to be.
+    Wake,
     /// The log: what it writes is synced now.
     Log,
     /// The log, which waits for room on the disk.

@@ -263,6 +263,7 @@ impl Host {
         match thread {
             Thread::Node => self.node_turn(core),
             Thread::Tick => self.node_tick(core),
+            Thread::Wake => self.wake_node(core),
             Thread::Log => self.log_synced(core),
             Thread::LogRetry => self.log_retry(core),
             Thread::Job => self.job_ends(core),

@@ -2,7 +2,7 @@
 
 use cetera_node::event::{Refusal, Reply};
 
-use crate::harness::{Cluster, ELECTION_MS, TICK_MS};
+use crate::harness::{Cluster, REQUEST_TICKS};
 
 #[test]
 fn a_proposal_forwarded_by_a_follower_is_answered_there() {
@@ -20,14 +20,36 @@ fn a_proposal_forwarded_by_a_follower_is_answered_there() {
 }
 
 #[test]
-fn without_a_leader_a_proposal_is_refused_and_never_done() {
+fn a_proposal_waits_for_a_leader_and_then_goes_its_way() {
+    let mut cluster = Cluster::new(3);
+    let early: Vec<u64> = (0..3).map(|n| cluster.put(1, "a", &format!("{n}"))).collect();
+    assert!(early.iter().all(|slot| cluster.answer(1, *slot).is_none()), "nobody leads yet");
+    let leader = cluster.elect(None);
+    cluster.tick(2);
+    let revisions: Vec<i64> = early
+        .iter()
+        .map(|slot| match cluster.answer(1, *slot) {
+            Some(Reply::Applied(Ok(applied))) => applied.revision,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(revisions, [2, 3, 4], "in the order in which they came");
+    assert_eq!(cluster.value(leader, "a").as_deref(), Some(&b"2"[..]));
+    cluster.assert_equal();
+}
+
+#[test]
+fn without_a_leader_a_proposal_is_refused_in_the_end_and_never_done() {
     let mut cluster = Cluster::new(3);
     let leader = cluster.elect(None);
     let follower = (leader + 1) % 3;
     cluster.isolate(follower, true);
     cluster.tick(30);
     let slot = cluster.put(follower, "a", "never");
-    assert!(matches!(cluster.answer(follower, slot), Some(Reply::Refused(Refusal::NoLeader))));
+    cluster.tick(REQUEST_TICKS - 2);
+    assert!(cluster.answer(follower, slot).is_none(), "refused before its time was up");
+    cluster.tick(3);
+    assert!(matches!(cluster.answer(follower, slot), Some(Reply::Refused(Refusal::DeadlineExceeded))));
     cluster.isolate(follower, false);
     cluster.tick(30);
     assert_eq!(cluster.value(follower, "a"), None);
@@ -46,8 +68,7 @@ fn a_proposal_on_its_way_to_a_leader_that_is_gone_is_unknown_and_not_sent_again(
     let next = cluster.elect(Some(leader));
     assert_ne!(next, leader);
     assert!(cluster.answer(follower, forwarded).is_none(), "nothing is known yet");
-    let timeout = ((5_000 + 2 * ELECTION_MS) / TICK_MS) as usize + 2;
-    cluster.tick(timeout);
+    cluster.tick(REQUEST_TICKS + 2);
     assert!(matches!(cluster.answer(follower, forwarded), Some(Reply::Refused(Refusal::Timeout))));
     assert!(matches!(cluster.answer(leader, kept), Some(Reply::Refused(Refusal::Timeout))));
     cluster.isolate(leader, false);

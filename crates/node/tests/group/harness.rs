@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cetera_node::event::{Effects, Event, EventBatch, Proposal, Renewal, Reply, Ticket};
+use cetera_node::event::{Change, Effects, Event, EventBatch, Proposal, Renewal, Reply, Ticket};
 use cetera_node::job::Job;
 use cetera_node::recovery::{self, Opened, Report, Start};
 use cetera_node::{Node, Published};
 use cetera_proto::ceterapb::PeerMessage;
 use cetera_proto::etcdserverpb as pb;
-use cetera_state::member::Member;
+use cetera_proto::raftpb::{ConfChange, ConfChangeType};
+use cetera_state::member::{Member, write_member, write_promotion};
 use cetera_storage::datadir::DataDir;
 use cetera_storage::revlog::RevLogOptions;
 use cetera_storage::vfs::{MemoryVfs, Vfs};
@@ -20,6 +21,8 @@ use prost::Message as _;
 
 pub(crate) const TICK_MS: u64 = 100;
 pub(crate) const ELECTION_MS: u64 = 10 * TICK_MS;
+/// How long a request may take.
+pub(crate) const REQUEST_TICKS: usize = ((5_000 + 2 * ELECTION_MS) / TICK_MS) as usize;
 const DIR: &str = "/data";
 
 struct Life {
@@ -54,11 +57,28 @@ pub(crate) struct Cluster {
     nonce: u64,
     next_id: u64,
     checkpoint_log_bytes: u64,
+    founders: usize,
+}
+
+fn member(at: usize) -> Member {
+    let peer_urls = vec![format!("http://localhost:{}", 2380 + at)];
+    Member { id: at as u64 + 1, peer_urls, ..Default::default() }
 }
 
 fn founders(count: usize) -> Vec<Member> {
-    let urls = |at: usize| vec![format!("http://localhost:{}", 2380 + at)];
-    (0..count).map(|at| Member { id: at as u64 + 1, peer_urls: urls(at), ..Default::default() }).collect()
+    (0..count).map(member).collect()
+}
+
+fn host() -> Host {
+    Host {
+        vfs: MemoryVfs::new(),
+        life: None,
+        stalled: false,
+        paused: false,
+        replies: Vec::new(),
+        batches: Vec::new(),
+        report: Report::default(),
+    }
 }
 
 impl Cluster {
@@ -67,15 +87,6 @@ impl Cluster {
     }
 
     pub(crate) fn with_checkpoints(count: usize, checkpoint_log_bytes: u64) -> Self {
-        let host = || Host {
-            vfs: MemoryVfs::new(),
-            life: None,
-            stalled: false,
-            paused: false,
-            replies: Vec::new(),
-            batches: Vec::new(),
-            report: Report::default(),
-        };
         let mut cluster = Self {
             hosts: (0..count).map(|_| host()).collect(),
             now_ms: 0,
@@ -84,6 +95,7 @@ impl Cluster {
             nonce: 0,
             next_id: 0,
             checkpoint_log_bytes,
+            founders: count,
         };
         for at in 0..count {
             cluster.start(at);
@@ -96,7 +108,8 @@ impl Cluster {
         self.nonce += 1;
         let vfs: Arc<dyn Vfs> = Arc::new(self.hosts[at].vfs.clone());
         let start = Start {
-            founders: founders(self.hosts.len()),
+            // One that joins founds nothing: it is told who belongs to the group.
+            founders: if at < self.founders { founders(self.founders) } else { Vec::new() },
             member_id: at as u64 + 1,
             cluster_id: 77,
             tick_ms: TICK_MS,
@@ -113,6 +126,14 @@ impl Cluster {
         let host = &mut self.hosts[at];
         host.report = report;
         host.life = Some(Life { node, wal, checkpoints, jobs: VecDeque::new(), unsynced: None, _data_dir: data_dir });
+    }
+
+    /// A machine for one more member, which knows nothing yet.
+    pub(crate) fn join(&mut self) -> usize {
+        self.hosts.push(host());
+        let at = self.hosts.len() - 1;
+        self.start(at);
+        at
     }
 
     /// Power is lost: what was not synced goes with it.
@@ -185,7 +206,7 @@ impl Cluster {
     pub(crate) fn deliver(&mut self) -> bool {
         let Some(message) = self.queue.pop_front() else { return false };
         let (from, to) = (message.from as usize - 1, message.to as usize - 1);
-        if !self.cut.contains(&(from, to)) && !self.hosts[to].paused {
+        if to < self.hosts.len() && !self.cut.contains(&(from, to)) && !self.hosts[to].paused {
             self.step(to, vec![Event::Peer(vec![message])]);
         }
         true
@@ -277,6 +298,34 @@ impl Cluster {
 
     pub(crate) fn put(&mut self, at: usize, key: &str, value: &str) -> u64 {
         self.propose(at, put(key, value, 0))
+    }
+
+    /// Asks a member to add, remove or promote `whom`.
+    pub(crate) fn change(&mut self, at: usize, kind: ConfChangeType, whom: usize, promotes: bool) -> u64 {
+        let id = self.id();
+        let learner = kind == ConfChangeType::ConfChangeAddLearnerNode;
+        let context = match kind {
+            ConfChangeType::ConfChangeRemoveNode => Vec::new(),
+            _ if promotes => write_promotion(whom as u64 + 1),
+            _ => write_member(&Member { is_learner: learner, ..member(whom) }),
+        };
+        let change = ConfChange {
+            id,
+            r#type: kind as i32,
+            node_id: whom as u64 + 1,
+            context: context.into(),
+            ..Default::default()
+        };
+        let ticket = Ticket { front: 0, slot: id };
+        self.step(at, vec![Event::Change(Change { ticket, change, promotes })]);
+        id
+    }
+
+    pub(crate) fn transfer(&mut self, at: usize, to: Option<usize>) -> u64 {
+        let slot = self.id();
+        let to = to.map_or(0, |to| to as u64 + 1);
+        self.step(at, vec![Event::Transfer { ticket: Some(Ticket { front: 0, slot }), to }]);
+        slot
     }
 
     pub(crate) fn read(&mut self, at: usize) -> u64 {

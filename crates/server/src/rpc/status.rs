@@ -178,6 +178,13 @@ impl From<Refusal> for Error {
             Refusal::TooManyRequests => Error::RequestTooManyRequests,
             Refusal::NoSpace => Error::NoSpace,
             Refusal::NotPrimaryLessor => Error::NotPrimaryLessor,
+            Refusal::DeadlineExceeded => Error::DeadlineExceeded,
+            Refusal::NotLeader => Error::NotLeader,
+            Refusal::LearnerNotReady => Error::LearnerNotReady,
+            // etcd lets such a request wait until its time is up.
+            Refusal::ChangeUnderWay => Error::Timeout,
+            Refusal::BadLeaderTransferee => Error::BadLeaderTransferee,
+            Refusal::Corrupt => Error::Corrupt,
         }
     }
 }

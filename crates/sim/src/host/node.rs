@@ -22,6 +22,8 @@ pub(super) struct Turn {
     /// Waits for the log, which is being synced.
     pub(super) waits_for_log: bool,
     more: bool,
+    /// When the node asked to be woken.
+    wake_ms: Option<u64>,
     looked_ms: Option<u64>,
 }
 
@@ -132,6 +134,14 @@ impl Host {
         let life = self.life.as_mut().expect("nothing above ends it");
         life.jobs.enqueue(effects.jobs);
         life.turn.more = effects.more;
+        if life.turn.wake_ms != effects.wake_ms {
+            life.turn.wake_ms = effects.wake_ms;
+            if let Some(wake_ms) = effects.wake_ms {
+                let own_us = (wake_ms * 1_000).saturating_sub(self.clock.now_us(core.now_us));
+                let after_us = self.clock.world_us_until(own_us);
+                self.schedule(after_us, Thread::Wake, core);
+            }
+        }
         self.log_kick(core);
         self.jobs_kick(core);
         if self.life.as_ref().is_some_and(|life| life.turn.more || !life.turn.events.is_empty()) {
