@@ -74,7 +74,7 @@ fn request(index: u64) -> Bytes {
 }
 
 fn write(vfs: &Arc<dyn Vfs>, index: u64, chunks: &[(u8, Vec<u8>)]) {
-    let mut writer = CheckpointWriter::create(vfs.clone(), Path::new(DIR), index).expect("a good disk");
+    let mut writer = CheckpointWriter::create(vfs.clone(), Path::new(DIR), index, 0).expect("a good disk");
     for (kind, data) in chunks {
         writer.chunk(*kind, data).expect("a good disk");
     }

@@ -82,7 +82,7 @@ impl Member {
 
     /// One step with the waiting events; true if it may have left something to do.
     pub(crate) fn step(&mut self) -> Result<bool, Fatal> {
-        let Effects { wal, messages, publish, events, replies, jobs, release_wal, more, wake_ms: _ } =
+        let Effects { wal, messages, publish, events, replies, jobs, release_wal, more, .. } =
             self.node.step(&mut self.events)?;
         self.events.clear();
         if let (Some(log), Some(index)) = (&mut self.wal, release_wal) {

@@ -14,6 +14,7 @@ use cetera_storage::wal::WalBatch;
 
 use crate::job::{Job, JobDone};
 use crate::published::Published;
+use crate::snapshot::{PreparedSnapshot, SnapshotSend};
 
 /// Where an answer goes: a front thread and a slot of its own choosing. Opaque to the node.
 #[derive(Copy, Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -99,11 +100,16 @@ pub enum Event {
     PeerGone(u64),
     /// Messages to this member were lost: what was sent to it ahead of its answers is sent again.
     PeerUnreachable(u64),
-    /// The snapshot on its way to this member arrived, or did not.
+    /// A snapshot that was received is ready to be this member's state, if the group takes it.
+    Snapshot(Box<PreparedSnapshot>),
+    /// The sending of a snapshot ended. `ok`: the receiver said that it has every byte; it may still be long until it is
+    /// installed. Otherwise the node tries again by itself.
     SnapshotSent {
-        /// The member.
+        /// Who was to get it.
         to: u64,
-        /// Whether it has it.
+        /// [`SnapshotSend::id`].
+        id: u64,
+        /// Whether all of it is there.
         ok: bool,
     },
     /// Time has passed. Milliseconds of a clock that never goes back; missed ticks are not replayed.
@@ -190,7 +196,8 @@ pub enum Reply {
     Refused(Refusal),
 }
 
-/// Changes of one apply batch, for the watch hubs. Whole revisions, in order.
+/// Changes of one apply batch, for the watch hubs. Whole revisions, in order. A batch that does not begin where the one
+/// before it ended says that the state was replaced by a snapshot: hubs read what they were not told from the picture.
 #[derive(Debug)]
 pub struct EventBatch {
     /// The changes, by revision.
@@ -217,6 +224,8 @@ pub struct Effects {
     pub wal: Vec<WalWrite>,
     /// To other members; may leave at once: what had to wait for durability was held back by the node.
     pub messages: Vec<PeerMessage>,
+    /// Snapshots to be sent, each on a line of its own; ends in [`Event::SnapshotSent`].
+    pub snapshots: Vec<SnapshotSend>,
     /// The new applied state. Stored where readers find it BEFORE any event or reply below leaves.
     pub publish: Option<Arc<Published>>,
     /// For every watch hub.

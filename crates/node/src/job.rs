@@ -103,9 +103,9 @@ impl ChunkSink for Sink {
 /// Durable when it returns; older checkpoints are removed then, and a failure to do so is no failure of the new one.
 fn write_checkpoint(vfs: &Arc<dyn Vfs>, dir: &Path, index: u64, state: StateCheckpoint) -> Result<LogManifest, String> {
     let manifest = state.manifest().clone();
-    let mut sink = Sink(CheckpointWriter::create(vfs.clone(), dir, index).map_err(|error| error.to_string())?);
+    let mut sink = Sink(CheckpointWriter::create(vfs.clone(), dir, index, 0).map_err(|error| error.to_string())?);
     state.write(&mut sink).map_err(|error| error.to_string())?;
     sink.0.finish().map_err(|error| error.to_string())?;
-    let _ = checkpoint::remove_older(vfs.as_ref(), dir, index);
+    let _ = checkpoint::remove_older(vfs.as_ref(), dir, index, 0);
     Ok(manifest)
 }

@@ -12,6 +12,7 @@ pub mod node;
 pub mod published;
 mod read;
 pub mod recovery;
+pub mod snapshot;
 mod waiters;
 pub mod watch;
 

@@ -32,6 +32,7 @@ use prost::Message as _;
 
 use crate::event::Fatal;
 use crate::node::{Node, NodeConfig};
+use crate::snapshot::SnapshotReceiver;
 
 /// What a start needs to know.
 #[derive(Clone, Debug)]
@@ -69,6 +70,8 @@ pub struct Opened {
     pub wal: Wal,
     /// Directory of its checkpoints.
     pub checkpoints: PathBuf,
+    /// Where snapshots of other members arrive. Not read, if it is nobody's task to receive any.
+    pub snapshots: SnapshotReceiver,
     /// Holds the lock of the directory.
     pub data_dir: DataDir,
     /// This member's and its cluster's id, from the log.
@@ -175,8 +178,11 @@ pub fn open(vfs: &Arc<dyn Vfs>, dir: &Path, start: Start) -> Result<Opened, Star
         nonce: start.nonce,
         checkpoint_log_bytes: start.checkpoint_log_bytes,
     };
+    let logs = data_dir.logs(vfs.as_ref()).map_err(StartError::DataDir)?;
+    let next_log = logs.last().map_or(1, |last| last + 1);
+    let snapshots = SnapshotReceiver::new(vfs.clone(), &data_dir, start.log, next_log);
     let node = Node::new(config, group, applied_state, hard_state, start.now_ms).map_err(|Fatal(text)| state(text))?;
-    Ok(Opened { node, wal, checkpoints, data_dir, ids: (metadata.node_id, metadata.cluster_id), report })
+    Ok(Opened { node, wal, checkpoints, snapshots, data_dir, ids: (metadata.node_id, metadata.cluster_id), report })
 }
 
 /// The log after the checkpoint; a new one, or one whose founding was cut short, gets its first entries.
@@ -216,7 +222,7 @@ fn restore(
     start: &Start,
     reader: Option<CheckpointReader>,
 ) -> Result<State, StartError> {
-    let dir = data_dir.log_dir();
+    let dir = data_dir.log_dir(reader.as_ref().map_or(0, CheckpointReader::log));
     let Some(mut reader) = reader else {
         let log = RevLog::open(vfs.clone(), &dir, start.log, &LogManifest::default()).map_err(storage)?;
         return Ok(State::create(Store::create(log), StateLimits::default()));

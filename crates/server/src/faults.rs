@@ -160,6 +160,10 @@ impl<V: Vfs> Vfs for FaultyVfs<V> {
         self.0.remove(path)
     }
 
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        self.0.remove_dir(dir)
+    }
+
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         self.0.list(dir)
     }

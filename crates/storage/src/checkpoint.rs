@@ -6,9 +6,13 @@
 //! reaches back to it is for the log to say, which refuses if not. The damaged ones are named
 //! ([`CheckpointReader::skipped`]). A checkpoint that cannot be read for another reason is a refusal, not a skip.
 //!
+//! A checkpoint's name also says in which directory the revision log lies that its manifest is about
+//! ([`crate::datadir::DataDir::log_dir`]). A member that takes over another one's state gets a new directory and a
+//! checkpoint that names it; one rename decides. So the highest directory counts, and in it the highest index.
+//!
 //! # The file, byte by byte (all numbers little endian)
 //!
-//! `checkpoint-<index, 16 hex digits>`. Header, 24 bytes: 0 magic `cetera-c` | 8 format u32 = 1 | 12 CRC-32C u32 of the
+//! `checkpoint-<index, 16 hex digits>`, and `.<directory, 8 hex digits>` unless that is 0. Header, 24 bytes: 0 magic `cetera-c` | 8 format u32 = 1 | 12 CRC-32C u32 of the
 //! bytes from 16 | 16 index u64. Then chunks: 0 CRC-32C u32 of the file's index, the chunk's number and all of it from 4
 //! | 4 length u32 | 8 kind u8 | 9 data. The last chunk is of kind 255 and holds the number of chunks before it, u64.
 
@@ -78,6 +82,7 @@ pub struct CheckpointWriter {
     vfs: Arc<dyn Vfs>,
     dir: PathBuf,
     index: u64,
+    log: u32,
     file: Arc<dyn File>,
     end: u64,
     chunks: u64,
@@ -94,18 +99,18 @@ impl Drop for CheckpointWriter {
 }
 
 impl CheckpointWriter {
-    /// Begins the checkpoint at applied index `index`.
+    /// Begins the checkpoint at applied index `index`, over the revision log in directory `log`.
     ///
     /// # Errors
     /// The file could not be created.
-    pub fn create(vfs: Arc<dyn Vfs>, dir: &Path, index: u64) -> Result<Self, CheckpointError> {
+    pub fn create(vfs: Arc<dyn Vfs>, dir: &Path, index: u64, log: u32) -> Result<Self, CheckpointError> {
         let path = dir.join(temporary(index));
         match vfs.remove(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(&path)(error)),
             _ => {}
         }
         let file = vfs.create(&path).map_err(io_error(&path))?;
-        let writer = Self { vfs, dir: dir.to_owned(), index, file, end: HEADER_BYTES, chunks: 0, finished: false };
+        let writer = Self { vfs, dir: dir.to_owned(), index, log, file, end: HEADER_BYTES, chunks: 0, finished: false };
         let mut header = [0; HEADER_BYTES as usize];
         header[..8].copy_from_slice(MAGIC);
         header[8..12].copy_from_slice(&FORMAT.to_le_bytes());
@@ -146,12 +151,22 @@ impl CheckpointWriter {
     pub fn finish(mut self) -> Result<(), CheckpointError> {
         let chunks = self.chunks;
         self.chunk(END, &chunks.to_le_bytes())?;
-        let (from, to) = (self.dir.join(temporary(self.index)), self.dir.join(name(self.index)));
+        let from = self.dir.join(temporary(self.index));
         self.file.sync_data().map_err(io_error(&from))?;
-        self.vfs.rename(&from, &to).map_err(io_error(&to))?;
-        self.finished = true;
-        self.vfs.sync_dir(&self.dir).map_err(io_error(&self.dir))
+        let published = publish(self.vfs.as_ref(), &self.dir, &from, self.index, self.log);
+        self.finished = published.is_ok();
+        published
     }
+}
+
+/// Gives the checkpoint file `from`, which lies in `dir` and whose contents are durable, its name.
+///
+/// # Errors
+/// The name may or may not be there after a crash.
+pub fn publish(vfs: &dyn Vfs, dir: &Path, from: &Path, index: u64, log: u32) -> Result<(), CheckpointError> {
+    let to = dir.join(name(index, log));
+    vfs.rename(from, &to).map_err(io_error(&to))?;
+    vfs.sync_dir(dir).map_err(io_error(dir))
 }
 
 /// Reads one checkpoint's chunks in order. All of them were checked when it was opened.
@@ -159,6 +174,7 @@ pub struct CheckpointReader {
     path: PathBuf,
     file: Arc<dyn File>,
     index: u64,
+    log: u32,
     at: u64,
     chunks: u64,
     skipped: Vec<CheckpointError>,
@@ -168,6 +184,24 @@ impl CheckpointReader {
     /// The applied index.
     pub fn index(&self) -> u64 {
         self.index
+    }
+
+    /// Number of the directory of its revision log.
+    pub fn log(&self) -> u32 {
+        self.log
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens a checkpoint file that bears any name and verifies all of it. `index` and `log` are what it will be.
+    ///
+    /// # Errors
+    /// The disk failed, the file is damaged or of another index, or of a newer format.
+    pub fn open(vfs: &Arc<dyn Vfs>, path: &Path, index: u64, log: u32) -> Result<Self, CheckpointError> {
+        check(vfs, path, index, log)
     }
 
     /// Newer checkpoints that are damaged, newest first.
@@ -218,11 +252,11 @@ pub fn open_newest(vfs: Arc<dyn Vfs>, dir: &Path) -> Result<Option<CheckpointRea
     for leftover in names.iter().filter(|name| name.ends_with(TEMPORARY)) {
         vfs.remove(&dir.join(leftover)).map_err(io_error(dir))?;
     }
-    let mut indexes: Vec<u64> = names.iter().filter_map(|name| index_of(name)).collect();
-    indexes.sort_unstable();
+    let mut found: Vec<(u32, u64)> = names.iter().filter_map(|name| parse_name(name)).collect();
+    found.sort_unstable();
     let mut skipped = Vec::new();
-    for index in indexes.into_iter().rev() {
-        match check(&vfs, dir, index) {
+    for (log, index) in found.into_iter().rev() {
+        match check(&vfs, &dir.join(name(index, log)), index, log) {
             Ok(reader) => return Ok(Some(CheckpointReader { skipped, ..reader })),
             Err(error @ CheckpointError::Damaged { .. }) => skipped.push(error),
             Err(error) => return Err(error),
@@ -231,22 +265,22 @@ pub fn open_newest(vfs: Arc<dyn Vfs>, dir: &Path) -> Result<Option<CheckpointRea
     skipped.into_iter().next().map_or(Ok(None), Err)
 }
 
-/// Removes all checkpoints below `index`.
+/// Removes all checkpoints older than the one at `index` over the revision log in directory `log`.
 ///
 /// # Errors
 /// One could not be removed; the next call tries again.
-pub fn remove_older(vfs: &dyn Vfs, dir: &Path, index: u64) -> Result<(), CheckpointError> {
+pub fn remove_older(vfs: &dyn Vfs, dir: &Path, index: u64, log: u32) -> Result<(), CheckpointError> {
     for name in vfs.list(dir).map_err(io_error(dir))? {
-        if index_of(&name).is_some_and(|of_file| of_file < index) {
+        if parse_name(&name).is_some_and(|of_file| of_file < (log, index)) {
             vfs.remove(&dir.join(&name)).map_err(io_error(dir))?;
         }
     }
     Ok(())
 }
 
-fn open_at_start(vfs: &Arc<dyn Vfs>, dir: &Path, index: u64) -> Result<CheckpointReader, CheckpointError> {
-    let path = dir.join(name(index));
-    let file = vfs.open(&path).map_err(io_error(&path))?;
+fn open_at_start(vfs: &Arc<dyn Vfs>, path: &Path, index: u64, log: u32) -> Result<CheckpointReader, CheckpointError> {
+    let file = vfs.open(path).map_err(io_error(path))?;
+    let path = path.to_owned();
     let mut header = [0; HEADER_BYTES as usize];
     let count = file.read_at(&mut header, 0).map_err(io_error(&path))?;
     let crc = u32::from_le_bytes(header[12..16].try_into().expect("four bytes"));
@@ -258,13 +292,13 @@ fn open_at_start(vfs: &Arc<dyn Vfs>, dir: &Path, index: u64) -> Result<Checkpoin
     if format != FORMAT {
         return Err(CheckpointError::NewerFormat { path, format });
     }
-    Ok(CheckpointReader { path, file, index, at: HEADER_BYTES, chunks: 0, skipped: Vec::new() })
+    Ok(CheckpointReader { path, file, index, log, at: HEADER_BYTES, chunks: 0, skipped: Vec::new() })
 }
 
-fn check(vfs: &Arc<dyn Vfs>, dir: &Path, index: u64) -> Result<CheckpointReader, CheckpointError> {
-    let mut reader = open_at_start(vfs, dir, index)?;
+fn check(vfs: &Arc<dyn Vfs>, path: &Path, index: u64, log: u32) -> Result<CheckpointReader, CheckpointError> {
+    let mut reader = open_at_start(vfs, path, index, log)?;
     while reader.next_chunk()?.is_some() {}
-    open_at_start(vfs, dir, index)
+    open_at_start(vfs, path, index, log)
 }
 
 fn chunk_crc(index: u64, number: u64, header: &[u8], data: &[u8]) -> u32 {
@@ -277,17 +311,20 @@ fn chunk_crc(index: u64, number: u64, header: &[u8], data: &[u8]) -> u32 {
 const PREFIX: &str = "checkpoint-";
 const TEMPORARY: &str = ".tmp";
 
-fn name(index: u64) -> String {
-    format!("{PREFIX}{index:016x}")
+fn name(index: u64, log: u32) -> String {
+    if log == 0 { format!("{PREFIX}{index:016x}") } else { format!("{PREFIX}{index:016x}.{log:08x}") }
 }
 
 fn temporary(index: u64) -> String {
     format!("{PREFIX}{index:016x}{TEMPORARY}")
 }
 
-fn index_of(name: &str) -> Option<u64> {
-    let digits = name.strip_prefix(PREFIX)?;
-    if digits.len() == 16 { u64::from_str_radix(digits, 16).ok() } else { None }
+/// Log directory and index in a checkpoint's name: the order of these is that of age.
+fn parse_name(file: &str) -> Option<(u32, u64)> {
+    let digits = file.strip_prefix(PREFIX)?;
+    let (index, log) = digits.split_once('.').unwrap_or((digits, "0"));
+    let (index, log) = (u64::from_str_radix(index, 16).ok()?, u32::from_str_radix(log, 16).ok()?);
+    (name(index, log) == file).then_some((log, index))
 }
 
 #[cfg(test)]
@@ -305,7 +342,7 @@ mod tests {
     }
 
     fn write(vfs: &Arc<dyn Vfs>, index: u64) {
-        let mut writer = CheckpointWriter::create(vfs.clone(), Path::new(DIR), index).unwrap();
+        let mut writer = CheckpointWriter::create(vfs.clone(), Path::new(DIR), index, 0).unwrap();
         for kind in 0..5u8 {
             writer.chunk(kind, &vec![kind; index as usize * 100]).unwrap();
         }
@@ -329,15 +366,15 @@ mod tests {
         write(&vfs, 3);
         write(&vfs, 10);
         assert_eq!(read(&vfs), Some((10, 5)));
-        remove_older(vfs.as_ref(), Path::new(DIR), 10).unwrap();
-        assert_eq!(vfs.list(Path::new(DIR)).unwrap(), [name(10)]);
+        remove_older(vfs.as_ref(), Path::new(DIR), 10, 0).unwrap();
+        assert_eq!(vfs.list(Path::new(DIR)).unwrap(), [name(10, 0)]);
     }
 
     #[test]
     fn every_flipped_byte_is_found_and_an_older_one_is_used_while_it_is_there() {
         let (memory, vfs) = disk();
         write(&vfs, 2);
-        let path = Path::new(DIR).join(name(2));
+        let path = Path::new(DIR).join(name(2, 0));
         let length = vfs.open(&path).unwrap().len().unwrap();
         for offset in 0..length {
             memory.flip(&path, offset, 0x10);
@@ -346,23 +383,36 @@ mod tests {
             memory.flip(&path, offset, 0x10);
         }
         write(&vfs, 7);
-        memory.flip(&Path::new(DIR).join(name(7)), 40, 1);
+        memory.flip(&Path::new(DIR).join(name(7, 0)), 40, 1);
         assert_eq!(read(&vfs), Some((2, 5)));
         let reader = open_newest(vfs.clone(), Path::new(DIR)).unwrap().unwrap();
         assert_eq!(reader.skipped()[0].to_string(), "/c/checkpoint-0000000000000007: damaged at offset 24");
         memory.fail(Fault::once(Op::Read, FaultError::Eio));
         assert!(matches!(open_newest(vfs.clone(), Path::new(DIR)), Err(CheckpointError::Io { .. })));
-        let newer = vfs.open(&Path::new(DIR).join(name(7))).unwrap();
+        let newer = vfs.open(&Path::new(DIR).join(name(7, 0))).unwrap();
         newer.write_at(&[&[2]], 8).unwrap();
         let refused = open_newest(vfs.clone(), Path::new(DIR));
         assert!(matches!(refused, Err(CheckpointError::NewerFormat { format: 2, .. })));
     }
 
     #[test]
+    fn the_highest_directory_counts_before_the_highest_index() {
+        let (_, vfs) = disk();
+        write(&vfs, 10);
+        let mut writer = CheckpointWriter::create(vfs.clone(), Path::new(DIR), 7, 3).unwrap();
+        writer.chunk(0, &[0; 700]).unwrap();
+        writer.finish().unwrap();
+        let newest = open_newest(vfs.clone(), Path::new(DIR)).unwrap().unwrap();
+        assert_eq!((newest.index(), newest.log()), (7, 3));
+        remove_older(vfs.as_ref(), Path::new(DIR), 7, 3).unwrap();
+        assert_eq!(vfs.list(Path::new(DIR)).unwrap(), ["checkpoint-0000000000000007.00000003"]);
+    }
+
+    #[test]
     fn an_unfinished_one_gives_its_room_back() {
         let (memory, vfs) = disk();
         memory.set_capacity(1000);
-        let mut writer = CheckpointWriter::create(vfs.clone(), Path::new(DIR), 9).unwrap();
+        let mut writer = CheckpointWriter::create(vfs.clone(), Path::new(DIR), 9, 0).unwrap();
         let error = writer.chunk(1, &[1; 2000]).unwrap_err();
         assert!(matches!(error, CheckpointError::Io { error, .. } if error.kind() == io::ErrorKind::StorageFull));
         drop(writer);
@@ -388,7 +438,7 @@ mod tests {
                 let (memory, vfs) = disk();
                 write(&vfs, 4);
                 memory.crash_after(memory.ops() + ops);
-                let written = CheckpointWriter::create(vfs.clone(), Path::new(DIR), 9).and_then(|mut writer| {
+                let written = CheckpointWriter::create(vfs.clone(), Path::new(DIR), 9, 0).and_then(|mut writer| {
                     for kind in 0..5u8 {
                         writer.chunk(kind, &vec![kind; 900])?;
                     }

@@ -5,6 +5,7 @@
 //! <data-dir>/member/format       `cetera <format>`, written and synced when the directory is made
 //! <data-dir>/member/wal          write-ahead log
 //! <data-dir>/member/log          revision log
+//! <data-dir>/member/log.<number> the same, of a state that was taken over from another member
 //! <data-dir>/member/checkpoint   checkpoints
 //! ```
 
@@ -119,15 +120,44 @@ impl DataDir {
         self.member.join(WAL)
     }
 
-    /// Where the revision log lies.
-    pub fn log_dir(&self) -> PathBuf {
-        self.member.join(LOG)
+    /// Where the revision log of this number lies; the checkpoint in use names it. A member begins with 0.
+    pub fn log_dir(&self, number: u32) -> PathBuf {
+        self.member.join(log_name(number))
+    }
+
+    /// Numbers of the revision logs that are there, ascending.
+    ///
+    /// # Errors
+    /// The file system failed.
+    pub fn logs(&self, vfs: &dyn Vfs) -> Result<Vec<u32>, DataDirError> {
+        let names = vfs.list(&self.member).map_err(io_error(&self.member))?;
+        let mut numbers: Vec<u32> = names.iter().filter_map(|name| log_number(name)).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// The directory that holds all of it.
+    pub fn member_dir(&self) -> &Path {
+        &self.member
     }
 
     /// Where the checkpoints lie.
     pub fn checkpoint_dir(&self) -> PathBuf {
         self.member.join(CHECKPOINT)
     }
+}
+
+/// Name of the directory of the revision log of this number.
+pub fn log_name(number: u32) -> String {
+    if number == 0 { LOG.to_owned() } else { format!("{LOG}.{number:08x}") }
+}
+
+fn log_number(name: &str) -> Option<u32> {
+    if name == LOG {
+        return Some(0);
+    }
+    let number = u32::from_str_radix(name.strip_prefix(LOG)?.strip_prefix('.')?, 16).ok()?;
+    (log_name(number) == name).then_some(number)
 }
 
 /// The directory's own name, and those of the parents made along with it, must last too. Done at each start: the one

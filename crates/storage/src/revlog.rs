@@ -66,6 +66,11 @@ pub const SEGMENT_BYTES: u64 = 64 << 20;
 /// An append tries to flush by itself once this much is pending. Bytes.
 pub const MAX_PENDING_BYTES: usize = 8 << 20;
 
+/// Name of the file of segment `id`.
+pub fn segment_name(id: u32) -> String {
+    segment::file_name(id)
+}
+
 /// How a log is laid out. May differ from one open to the next.
 #[derive(Copy, Clone, Debug)]
 pub struct RevLogOptions {

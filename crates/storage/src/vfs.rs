@@ -21,6 +21,8 @@ pub trait Vfs: Send + Sync + 'static {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Unlinks a file. Files already open, and their views, stay readable.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Removes an empty directory. `NotFound` if there is none.
+    fn remove_dir(&self, dir: &Path) -> io::Result<()>;
     /// Names of the files and directories in `dir`, sorted. `NotFound` if the directory is absent.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
     /// Creates `dir` and its parents where they are missing.

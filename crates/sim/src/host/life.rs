@@ -90,7 +90,7 @@ pub(super) struct Life {
 
 impl Life {
     pub(super) fn new(opened: Opened, vfs: Arc<dyn Vfs>, index: usize, core: &Core) -> Self {
-        let Opened { mut node, wal, checkpoints, data_dir, ids: (member_id, _), report } = opened;
+        let Opened { mut node, wal, checkpoints, data_dir, ids: (member_id, _), report, .. } = opened;
         if report.sole_voter {
             node.campaign();
         }

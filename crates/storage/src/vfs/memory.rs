@@ -268,6 +268,17 @@ impl Vfs for MemoryVfs {
         Ok(())
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let disk = self.begin_whole(Op::Remove, path)?;
+        let gone = disk.dir(path)?;
+        if !lock(&gone).entries.is_empty() {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        let (dir, name) = disk.parent(path)?;
+        lock(&dir).change(vec![(name, None)]);
+        Ok(())
+    }
+
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let dir = self.begin_whole(Op::List, dir)?.dir(dir)?;
         Ok(lock(&dir).entries.keys().cloned().collect())
