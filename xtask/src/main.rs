@@ -17,8 +17,9 @@ cargo xtask COMMAND
                         --all: an error if any of it cannot run here
   parity [ARGS]         recorded scripts against a server (ARGS go to cetera-parity; default: check our server)
   crash --rounds N      kill -9 under load, N times, and look at what came back
-  chaos [--minutes N]   servers under kills, pauses, bad networks, disks and clocks, and what their clients saw, judged
-                        (--binary PATH: any program with etcd's flags)
+  chaos [--minutes N] [--members N]
+                        one, three or five servers under kills, pauses, partitions, bad disks and clocks, and what their
+                        clients saw, judged (--binary PATH: any program with etcd's flags)
   seeds --count N       crash seeds in memory
   plants                every planted bug, until the simulator finds it; writes docs/internals/planted-bugs.md
                         (--bug NAME, --limit SEEDS: no file)

@@ -19,8 +19,10 @@ pub struct Place {
     pub name: String,
     /// Where clients connect, `host:port`.
     pub client: String,
-    /// Where peers connect, `host:port`.
+    /// Where it listens for peers, `host:port`.
     pub peer: String,
+    /// Where peers are told to connect, `host:port`; not the same if something stands between.
+    pub advertised: String,
     /// All members, as `--initial-cluster` takes them.
     pub cluster: String,
     /// The network namespace to run in; none: that of this process.
@@ -37,7 +39,8 @@ impl Place {
         let client = format!("127.0.0.1:{}", free_port(&mut rng)?);
         let peer = format!("127.0.0.1:{}", free_port(&mut rng)?);
         let cluster = format!("m=http://{peer}");
-        Ok(Place { name: "m".to_owned(), client, peer, cluster, network: None })
+        let advertised = peer.clone();
+        Ok(Place { name: "m".to_owned(), client, peer, advertised, cluster, network: None })
     }
 }
 
@@ -95,13 +98,14 @@ impl Launch {
     pub fn start(&self) -> io::Result<Server> {
         let client = format!("http://{}", self.place.client);
         let peer = format!("http://{}", self.place.peer);
+        let advertised = format!("http://{}", self.place.advertised);
         let log: File = OpenOptions::new().create(true).append(true).open(&self.log)?;
         let mut command = Command::new(&self.program);
         command
             .args(["--name", &self.place.name, "--log-level", "warn", "--data-dir"])
             .arg(&self.data_dir)
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &advertised])
             .args(["--initial-cluster", &self.place.cluster])
             .args(&self.flags)
             .envs(self.env.iter().map(|(name, value)| (name, value)))
@@ -178,6 +182,11 @@ impl Server {
     /// SIGCONT.
     pub fn resume(&mut self) {
         self.signal(libc::SIGCONT);
+    }
+
+    /// SIGTERM: it is asked to end, and does when it likes.
+    pub fn terminate(&mut self) {
+        self.signal(libc::SIGTERM);
     }
 
     fn signal(&mut self, signal: libc::c_int) {

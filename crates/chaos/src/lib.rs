@@ -8,8 +8,12 @@
 //! Servers are programs with etcd's flags: ours, or any other. Where the system lets it, a run has network and mount
 //! namespaces of its own, which are gone with its process; nothing it does reaches the rest of the machine.
 
+pub mod cluster;
 pub mod conn;
 pub mod disk;
+pub mod ending;
+pub mod kind;
+pub mod links;
 pub mod load;
 pub mod member;
 pub mod nemesis;

@@ -1,6 +1,8 @@
 //! One member: its process, started and ended again and again, and what is known of its health.
 
 use std::cell::{Cell, RefCell};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
@@ -22,8 +24,14 @@ const ASK_PATIENCE: Duration = Duration::from_millis(1000);
 /// A member.
 #[derive(Debug)]
 pub struct Member {
-    /// How it is started.
+    /// How it is started for the first time.
     pub launch: Launch,
+    /// How often it was replaced by a new one with an empty directory.
+    replaced: Cell<u64>,
+    /// It is no member, or not known to be: nobody but who replaces it is to start it.
+    pub out: Cell<bool>,
+    /// It is new and may not have joined yet, or was told to go: it may end by itself.
+    pub joins: Cell<bool>,
     server: RefCell<Option<Server>>,
     /// Its process is being handled by a fault: nobody else is to start, kill or stop it.
     busy: Cell<bool>,
@@ -41,6 +49,8 @@ pub struct Member {
     hurt: Cell<u64>,
     /// The last life that met one of those.
     doomed: Cell<u64>,
+    /// The last life that was told to end.
+    told: Cell<u64>,
 }
 
 /// How a member that ended by itself may have.
@@ -48,7 +58,7 @@ pub struct Member {
 pub struct Ended {
     /// With this status.
     pub status: ExitStatus,
-    /// Its disk was bad in that life, and it ended in order.
+    /// It ended in order, and was told to end, or its disk was bad in that life, or it was joining or removed.
     pub excused: bool,
 }
 
@@ -67,6 +77,9 @@ impl Member {
     pub fn new(launch: Launch, hooks: Hooks, disk: Option<Disk>) -> Member {
         Member {
             launch,
+            replaced: Cell::new(0),
+            out: Cell::new(false),
+            joins: Cell::new(false),
             server: RefCell::new(None),
             busy: Cell::new(false),
             starts: Cell::new(0),
@@ -76,6 +89,7 @@ impl Member {
             dooms: Cell::new(false),
             hurt: Cell::new(0),
             doomed: Cell::new(0),
+            told: Cell::new(0),
         }
     }
 
@@ -129,12 +143,37 @@ impl Member {
         (!self.busy.replace(true)).then(|| Handling(self))
     }
 
+    /// Where its data is.
+    pub fn data_dir(&self) -> PathBuf {
+        match self.replaced.get() {
+            0 => self.launch.data_dir.clone(),
+            count => self.launch.data_dir.with_file_name(format!("data{count}")),
+        }
+    }
+
+    /// From now on it is a new one, which joins an existing cluster with an empty directory. The data of the one before
+    /// is gone.
+    ///
+    /// # Errors
+    /// The data cannot be removed.
+    pub fn replace(&self) -> Result<(), String> {
+        let old = self.data_dir();
+        std::fs::remove_dir_all(&old).map_err(|error| format!("{}: {error}", old.display()))?;
+        self.replaced.set(self.replaced.get() + 1);
+        Ok(())
+    }
+
     /// Starts it. It may not serve yet.
     ///
     /// # Errors
     /// The program cannot be started.
     pub fn start(&self) -> Result<(), String> {
-        let server = self.launch.start();
+        let mut launch = self.launch.clone();
+        if self.replaced.get() > 0 {
+            launch.data_dir = self.data_dir();
+            launch.flags.extend(["--initial-cluster-state", "existing"].map(str::to_owned));
+        }
+        let server = launch.start();
         let server = server.map_err(|error| format!("{}: {error}", self.launch.program.display()))?;
         self.starts.set(self.starts.get() + 1);
         self.meets_disk();
@@ -153,8 +192,29 @@ impl Member {
         }
     }
 
+    /// SIGTERM; how it ended, or nothing if it has not within `patience`.
+    pub async fn terminate(&self, patience: Duration) -> Option<ExitStatus> {
+        self.told.set(self.starts.get());
+        self.server.borrow_mut().as_mut()?.terminate();
+        let begun = Instant::now();
+        while begun.elapsed() < patience {
+            if let Some(status) = self.gone() {
+                return Some(status);
+            }
+            sleep(PAUSE).await;
+        }
+        None
+    }
+
     fn judged(&self, status: ExitStatus) -> Ended {
-        Ended { status, excused: self.hurt.get() == self.starts.get() && status.code().is_some() }
+        let may = self.is_hurt() || self.joins.get();
+        let told = self.told.get() == self.starts.get() && ends_as_told(status);
+        Ended { status, excused: told || (may && status.code().is_some()) }
+    }
+
+    /// Whether its disk was bad in this life.
+    pub fn is_hurt(&self) -> bool {
+        self.hurt.get() == self.starts.get()
     }
 
     /// SIGSTOP.
@@ -173,10 +233,14 @@ impl Member {
 
     /// How it ended by itself, if it did; it is not running then.
     pub fn ended(&self) -> Option<Ended> {
+        self.gone().map(|status| self.judged(status))
+    }
+
+    fn gone(&self) -> Option<ExitStatus> {
         let mut server = self.server.borrow_mut();
         let status = server.as_mut()?.ended()?;
         *server = None;
-        Some(self.judged(status))
+        Some(status)
     }
 
     /// Whether there is a process.
@@ -219,6 +283,11 @@ impl Member {
             Err(error) => Err(format!("/health: {error}")),
         }
     }
+}
+
+/// Whether this is an end as SIGTERM asks for; etcd sends itself the signal again.
+pub fn ends_as_told(status: ExitStatus) -> bool {
+    status.success() || status.signal() == Some(libc::SIGTERM)
 }
 
 async fn health(address: &str) -> std::io::Result<String> {

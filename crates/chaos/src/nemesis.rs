@@ -1,4 +1,9 @@
-//! The nemesis: faults, each bounded and undone, one after the other on two lanes.
+//! The nemesis: faults, each bounded and undone, one after the other on some lanes.
+
+mod disk;
+mod membership;
+mod network;
+mod process;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,93 +13,30 @@ use std::time::Duration;
 use cetera_bench::rng::Rng;
 use tokio::time::sleep;
 
+use crate::cluster::Scout;
+use crate::kind::{Joined, Kind};
+use crate::links::Links;
 use crate::member::{Ended, Member};
 use crate::proxy::Proxy;
-use crate::world::{Direction, World};
+use crate::world::World;
+use membership::Replacement;
 
-/// A kind of fault.
-#[derive(Copy, Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Kind {
-    /// SIGKILL, and a start.
-    Kill,
-    /// Killed again, while it starts.
-    KillInStart,
-    /// SIGSTOP for a while.
-    Pause,
-    /// Packets from or to clients dropped.
-    Partition,
-    /// A share of the packets dropped.
-    Loss,
-    /// Connections slow.
-    Delay,
-    /// Connections held in one direction or both.
-    Hold,
-    /// Connections reset.
-    Reset,
-    /// Connections refused.
-    Refuse,
-    /// The disk is full.
-    FullDisk,
-    /// Writes fail for want of space.
-    NoSpace,
-    /// Writes and syncs take long.
-    SlowDisk,
-    /// Syncs fail.
-    FailedSync,
-    /// Writes fail.
-    FailedWrite,
-    /// The time of day jumps between two lives.
-    WallClock,
-    /// The monotonic clock jumps ahead.
-    ClockJump,
-}
-
-impl Kind {
-    /// All, with their names.
-    pub const ALL: [(Kind, &'static str); 16] = [
-        (Kind::Kill, "kill"),
-        (Kind::KillInStart, "kill during start"),
-        (Kind::Pause, "pause"),
-        (Kind::Partition, "partition"),
-        (Kind::Loss, "packet loss"),
-        (Kind::Delay, "delay"),
-        (Kind::Hold, "held connections"),
-        (Kind::Reset, "reset connections"),
-        (Kind::Refuse, "refused connections"),
-        (Kind::FullDisk, "full disk"),
-        (Kind::NoSpace, "no space"),
-        (Kind::SlowDisk, "slow disk"),
-        (Kind::FailedSync, "failed sync"),
-        (Kind::FailedWrite, "failed write"),
-        (Kind::WallClock, "time of day"),
-        (Kind::ClockJump, "clock jump"),
-    ];
-
-    /// The fault that it cannot be on a member together with.
-    fn slot(self) -> Kind {
-        match self {
-            Kind::Loss => Kind::Partition,
-            Kind::KillInStart => Kind::Kill,
-            Kind::NoSpace | Kind::FailedWrite => Kind::FailedSync,
-            other => other,
-        }
-    }
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        Kind::ALL.iter().find(|(kind, _)| *kind == self).map_or("?", |(_, name)| name)
-    }
-}
+/// Percentage of the faults of one member that hit the leader, if it is known, rather than any.
+const LEADER_PERCENT: u64 = 35;
 
 /// What the nemesis works on.
 #[derive(Debug)]
 pub struct Stage {
     /// The members.
     pub members: Vec<Member>,
-    /// One before each.
+    /// One before each, for clients.
     pub proxies: Vec<Proxy>,
+    /// One before each, for the other members, with a way for each; none if they are joined directly.
+    pub peer_proxies: Vec<Proxy>,
     /// The system around them.
     pub world: Rc<World>,
+    /// Who leads.
+    pub scout: Rc<Scout>,
     /// Faults done, by kind.
     pub done: RefCell<BTreeMap<Kind, u64>>,
     /// What went wrong that no checker of histories sees.
@@ -103,6 +45,10 @@ pub struct Stage {
     pub notes: RefCell<BTreeMap<String, u64>>,
     /// Sum of the jumps of monotonic clocks.
     pub jumped: Cell<Duration>,
+    links: Links,
+    replacement: RefCell<Option<Replacement>>,
+    /// Why a step of it was not done.
+    last_answer: RefCell<String>,
     /// Kinds on a member that are on now.
     active: RefCell<BTreeSet<(usize, Kind)>>,
 }
@@ -121,17 +67,17 @@ pub struct Plan {
 impl Plan {
     /// A mix of its own for a round, out of what is there.
     pub fn swarm(stage: &Stage, rng: &mut Rng) -> Plan {
-        let there = |kind: &Kind| match kind {
-            Kind::FullDisk => stage.members.iter().all(|member| member.disk.is_some()),
-            kind => !stage.left_out().contains(kind),
-        };
-        let mut all: Vec<Kind> = Kind::ALL.iter().map(|(kind, _)| *kind).filter(there).collect();
+        let mut all: Vec<Kind> = Kind::ALL.iter().map(|(kind, _)| *kind).filter(|kind| stage.can(*kind)).collect();
         rng.shuffle(&mut all);
         let most = all.len() as u64;
         all.truncate(rng.within(3, most + 1) as usize);
+        let lanes = match stage.members.len() {
+            1 => [1, 2, 2, 2],
+            _ => [1, 2, 2, 3],
+        };
         Plan {
             kinds: all,
-            lanes: if rng.chance(75) { 2 } else { 1 },
+            lanes: lanes[rng.within(0, 4) as usize],
             gap: Duration::from_millis([300, 1_000, 3_000][rng.within(0, 3) as usize]),
         }
     }
@@ -139,38 +85,66 @@ impl Plan {
 
 impl Stage {
     /// Nothing is started.
-    pub fn new(members: Vec<Member>, proxies: Vec<Proxy>, world: Rc<World>) -> Stage {
+    pub fn new(members: Vec<Member>, proxies: Vec<Proxy>, peer_proxies: Vec<Proxy>, world: Rc<World>) -> Stage {
         Stage {
             members,
             proxies,
+            peer_proxies,
             world,
+            scout: Rc::default(),
             done: RefCell::default(),
             findings: RefCell::default(),
             notes: RefCell::default(),
             jumped: Cell::default(),
+            links: Links::default(),
+            replacement: RefCell::default(),
+            last_answer: RefCell::default(),
             active: RefCell::default(),
         }
     }
 
-    /// Faults that cannot be done to these members on this system.
+    fn joined(&self) -> Joined {
+        if self.peer_proxies.is_empty() { Joined::Directly } else { Joined::ByProxies }
+    }
+
+    /// Whether a kind can be done in this round.
+    fn can(&self, kind: Kind) -> bool {
+        let needs = kind.needs();
+        self.members.len() >= needs.members
+            && !self.left_out().contains(&kind)
+            && needs.links.is_none_or(|joined| joined == self.joined())
+            && (!needs.disk || self.members.iter().all(|member| member.disk.is_some()))
+    }
+
+    /// Faults that cannot be done to these members on this system, whatever the round.
     pub fn left_out(&self) -> Vec<Kind> {
-        let mut out = Vec::new();
-        if !self.world.isolated {
-            out.push(Kind::FullDisk);
-        }
-        if !self.world.filter {
-            out.extend([Kind::Partition, Kind::Loss]);
-        }
-        if !self.members.iter().all(|member| member.hooks.are_obeyed()) {
-            out.extend([Kind::NoSpace, Kind::SlowDisk, Kind::FailedSync, Kind::FailedWrite]);
-            out.extend([Kind::WallClock, Kind::ClockJump]);
-        }
-        out
+        let obeyed = self.obeys();
+        let out = |kind: &Kind| {
+            let needs = kind.needs();
+            let isolated = self.world.isolated || !(needs.disk || needs.filter || needs.links.is_some());
+            let can = isolated && (self.world.filter || !needs.filter) && (obeyed || !needs.hooks);
+            self.members.len() >= needs.members && !can
+        };
+        Kind::ALL.iter().map(|(kind, _)| *kind).filter(out).collect()
+    }
+
+    fn obeys(&self) -> bool {
+        self.members.iter().all(|member| member.hooks.are_obeyed())
+    }
+
+    /// Whether clients leave out what a group of etcd is known to answer wrongly.
+    pub fn spares(&self) -> bool {
+        self.members.len() > 1 && !self.obeys()
     }
 
     /// Something is wrong.
     pub fn find(&self, what: String) {
         self.findings.borrow_mut().push(what);
+    }
+
+    /// Something that is no finding is counted.
+    pub fn note(&self, what: String) {
+        *self.notes.borrow_mut().entry(what).or_default() += 1;
     }
 
     /// One lane: faults until the task is dropped. What is on then is undone by [`Stage::heal`].
@@ -179,8 +153,9 @@ impl Stage {
         loop {
             sleep(millis(&mut rng, 20, plan.gap.as_millis() as u64 + 21)).await;
             let kind = plan.kinds[rng.within(0, plan.kinds.len() as u64) as usize];
-            let member = rng.within(0, self.members.len() as u64) as usize;
-            if !self.active.borrow_mut().insert((member, kind.slot())) {
+            let member = self.some(&mut rng);
+            let slot = (if kind.is_of_all() { 0 } else { member }, kind.slot());
+            if !self.active.borrow_mut().insert(slot) {
                 continue;
             }
             match self.fault(kind, member, &mut rng).await {
@@ -188,66 +163,67 @@ impl Stage {
                 Ok(false) => {}
                 Err(what) => self.find(format!("{}: {what}", kind.name())),
             }
-            self.active.borrow_mut().remove(&(member, kind.slot()));
+            self.active.borrow_mut().remove(&slot);
         }
+    }
+
+    /// A member: often the leader.
+    fn some(&self, rng: &mut Rng) -> usize {
+        let any = rng.within(0, self.members.len() as u64) as usize;
+        let leader = self.scout.leader();
+        leader.filter(|_| rng.chance(LEADER_PERCENT)).unwrap_or(any)
+    }
+
+    /// Members in random order, at least so many and at most so many.
+    fn several(&self, rng: &mut Rng, least: usize, most: usize) -> Vec<usize> {
+        let mut members: Vec<usize> = (0..self.members.len()).collect();
+        rng.shuffle(&mut members);
+        members.truncate(rng.within(least as u64, most as u64 + 1) as usize);
+        members
     }
 
     /// Does it and undoes it. False: it could not be done now.
     async fn fault(&self, kind: Kind, member: usize, rng: &mut Rng) -> Result<bool, String> {
+        let count = self.members.len();
         match kind {
             Kind::Kill => self.kill(member, rng, 0).await,
             Kind::KillInStart => {
                 let times = rng.within(1, 4);
                 self.kill(member, rng, times).await
             }
+            Kind::KillSome => {
+                let members = self.several(rng, 2, count - 1);
+                self.kill_several(&members, rng).await
+            }
+            Kind::KillAll => {
+                let members = self.several(rng, count, count);
+                self.kill_several(&members, rng).await
+            }
             Kind::Pause => self.pause(member, rng).await,
-            Kind::Partition => self.partition(member, rng).await,
-            Kind::Loss => {
-                let loss = [2, 10, 30, 60][rng.within(0, 4) as usize];
-                self.filtered(member, &[], loss, millis(rng, 200, 4_000)).await
+            Kind::PauseSome => {
+                let members = self.several(rng, 2, count);
+                self.pause_several(&members, rng).await
             }
-            Kind::Delay => {
-                let proxy = &self.proxies[member];
-                proxy.delay(millis(rng, 1, 200), millis(rng, 0, 100));
-                sleep(millis(rng, 200, 4_000)).await;
-                proxy.delay(Duration::ZERO, Duration::ZERO);
+            Kind::Terminate => self.terminate(member, rng).await,
+            Kind::Rolling => self.roll(rng).await,
+            Kind::MoveLeader => self.move_leader(rng).await,
+            Kind::Replace => self.replace(member, rng).await,
+            Kind::Partition | Kind::Loss => self.cut_off(kind, member, rng).await,
+            Kind::Delay | Kind::Hold | Kind::Reset | Kind::Refuse => {
+                self.trouble_clients(kind, member, rng).await;
                 Ok(true)
             }
-            Kind::Hold => {
-                let proxy = &self.proxies[member];
-                proxy.hold(directions(rng));
-                sleep(millis(rng, 50, 4_000)).await;
-                proxy.hold(&[]);
-                Ok(true)
+            Kind::Split | Kind::IsolateLeader | Kind::Isolate | Kind::OneWay | Kind::Bridge | Kind::LinkLoss => {
+                self.cut_links(kind, member, rng).await
             }
-            Kind::Reset => {
-                for _ in 0..rng.within(1, 6) {
-                    self.proxies[member].reset();
-                    sleep(millis(rng, 1, 300)).await;
-                }
-                Ok(true)
-            }
-            Kind::Refuse => {
-                let proxy = &self.proxies[member];
-                proxy.refuse(true);
-                proxy.reset();
-                sleep(millis(rng, 50, 1_500)).await;
-                proxy.refuse(false);
+            Kind::LinkDelay | Kind::LinkHold | Kind::LinkReset => {
+                self.trouble_links(kind, rng).await;
                 Ok(true)
             }
             Kind::FullDisk => self.fill(member, rng).await,
-            Kind::NoSpace => {
-                let duration = millis(rng, 5, 2_500);
-                self.hooked(member, &[("space_error", libc::ENOSPC.into())], duration, false).await
+            Kind::NoSpace | Kind::SlowDisk | Kind::FailedSync | Kind::FailedWrite => {
+                self.trouble_disk(kind, member, rng).await
             }
-            Kind::SlowDisk => {
-                let sync = [1_000, 20_000, 200_000, 1_500_000][rng.within(0, 4) as usize];
-                let write = [0, 0, 2_000, 20_000][rng.within(0, 4) as usize];
-                let duration = millis(rng, 200, 5_000);
-                self.hooked(member, &[("sync_delay_us", sync), ("write_delay_us", write)], duration, false).await
-            }
-            Kind::FailedSync => self.failed(member, "sync_error", rng).await,
-            Kind::FailedWrite => self.failed(member, "write_error", rng).await,
             Kind::WallClock => {
                 let offset = rng.within(0, 7_200_000) as i64 - 3_600_000;
                 self.members[member].hooks.set(&[("wall_offset_ms", offset)])?;
@@ -263,123 +239,22 @@ impl Stage {
         }
     }
 
-    /// Fills the disk, and gives the room back.
-    async fn fill(&self, member: usize, rng: &mut Rng) -> Result<bool, String> {
-        let member = &self.members[member];
-        let Some(disk) = &member.disk else { return Ok(false) };
-        let leave = [0, 0, 100 << 10, 1 << 20, 6 << 20][rng.within(0, 5) as usize];
-        member.disk_is_bad(false);
-        for _ in 0..rng.within(1, 50) {
-            disk.fill(leave)?;
-            sleep(millis(rng, 20, 200)).await;
-        }
-        disk.free()?;
-        member.disk_is_well();
-        Ok(true)
-    }
-
-    /// Sets faults that a build for tests obeys, for a while.
-    async fn hooked(
-        &self,
-        member: usize,
-        faults: &[(&'static str, i64)],
-        duration: Duration,
-        dooms: bool,
-    ) -> Result<bool, String> {
-        let member = &self.members[member];
-        member.disk_is_bad(dooms);
-        member.hooks.set(faults)?;
-        sleep(duration).await;
-        let undone: Vec<_> = faults.iter().map(|(name, _)| (*name, 0)).collect();
-        member.hooks.set(&undone)?;
-        member.disk_is_well();
-        Ok(true)
-    }
-
-    /// A disk that fails, and after it a new life.
-    async fn failed(&self, member: usize, fault: &'static str, rng: &mut Rng) -> Result<bool, String> {
-        self.hooked(member, &[(fault, libc::EIO.into())], millis(rng, 4, 600), true).await?;
-        sleep(millis(rng, 0, 1_000)).await;
-        if self.members[member].is_doomed() {
-            self.kill(member, rng, 0).await?;
-        }
-        Ok(true)
-    }
-
-    /// SIGKILL. That it had ended by itself is a finding, or a note.
-    pub fn killed(&self, member: &Member) {
-        if let Err(ended) = member.kill() {
-            self.ended(member, &ended);
-        }
-    }
-
-    fn ended(&self, member: &Member, ended: &Ended) {
-        let status = ended.status;
-        if ended.excused {
-            *self.notes.borrow_mut().entry(format!("ended by itself on a bad disk, {status}")).or_default() += 1;
-            return;
-        }
-        self.find(format!("{} ended by itself: {status}\n{}", member.launch.place.name, member.launch.last_lines()));
-    }
-
-    async fn kill(&self, member: usize, rng: &mut Rng, in_start: u64) -> Result<bool, String> {
-        let member = &self.members[member];
-        let Some(_handling) = member.handle() else { return Ok(false) };
-        if !member.is_running() {
-            return Ok(false);
-        }
-        self.killed(member);
-        sleep(millis(rng, 0, 600)).await;
-        for _ in 0..in_start {
-            member.start()?;
-            // Not a wait for anything: the moment of the kill is the point.
-            sleep(Duration::from_micros(rng.within(0, 150_000))).await;
-            self.killed(member);
-        }
-        member.start()?;
-        Ok(true)
-    }
-
-    async fn pause(&self, member: usize, rng: &mut Rng) -> Result<bool, String> {
-        let member = &self.members[member];
-        let life = member.starts.get();
-        let longest = if rng.chance(15) { 10_000 } else { 2_500 };
-        member.pause();
-        sleep(millis(rng, 100, longest)).await;
-        if member.starts.get() == life {
-            member.resume();
-        }
-        Ok(true)
-    }
-
-    async fn partition(&self, member: usize, rng: &mut Rng) -> Result<bool, String> {
-        let directions = directions(rng);
-        self.filtered(member, directions, 0, millis(rng, 100, 5_000)).await
-    }
-
-    async fn filtered(&self, member: usize, cut: &[Direction], loss: u32, duration: Duration) -> Result<bool, String> {
-        self.world.filter(member, cut, loss)?;
-        sleep(duration).await;
-        self.world.filter(member, &[], 0)?;
-        Ok(true)
-    }
-
     /// Undoes all faults and starts what does not run.
     ///
     /// # Errors
     /// What cannot be undone.
     pub fn heal(&self) -> Result<(), String> {
-        for (n, member) in self.members.iter().enumerate() {
-            self.proxies[n].heal();
-            if self.world.filter {
-                self.world.filter(n, &[], 0)?;
-            }
+        self.proxies.iter().chain(&self.peer_proxies).for_each(Proxy::heal);
+        if self.world.filter {
+            self.links.heal(&self.world)?;
+        }
+        for member in &self.members {
             member.heal_disk()?;
             member.resume();
             if member.is_doomed() {
                 self.killed(member);
             }
-            if !member.is_running() {
+            if !member.is_running() && !member.out.get() {
                 member.start()?;
             }
         }
@@ -396,7 +271,7 @@ impl Stage {
                 if let Some(ended) = member.ended() {
                     self.ended(member, &ended);
                 }
-                if member.is_running() || member.has_bad_disk() {
+                if member.is_running() || member.has_bad_disk() || member.out.get() {
                     continue;
                 }
                 if let Err(what) = member.start() {
@@ -405,13 +280,25 @@ impl Stage {
             }
         }
     }
-}
 
-fn directions(rng: &mut Rng) -> &'static [Direction] {
-    match rng.within(0, 3) {
-        0 => &[Direction::ToMember],
-        1 => &[Direction::FromMember],
-        _ => &[Direction::ToMember, Direction::FromMember],
+    /// SIGKILL. That it had ended by itself is a finding, or a note.
+    pub fn killed(&self, member: &Member) {
+        if let Err(ended) = member.kill() {
+            self.ended(member, &ended);
+        }
+    }
+
+    fn ended(&self, member: &Member, ended: &Ended) {
+        let status = ended.status;
+        if ended.excused {
+            let why = match (member.is_hurt(), member.joins.get()) {
+                (true, _) => "on a bad disk",
+                (_, true) => "while it joined or was removed",
+                _ => "after SIGTERM",
+            };
+            return self.note(format!("ended by itself {why}, {status}"));
+        }
+        self.find(format!("{} ended by itself: {status}\n{}", member.launch.place.name, member.launch.last_lines()));
     }
 }
 

@@ -1,37 +1,30 @@
 //! One round: new members on new data, load and faults, calm, a last restart, the whole history once more.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use cetera_bench::process::Launch;
 use cetera_bench::rng::Rng;
-use cetera_check::history::{History, Outcome, Request};
-use cetera_proto::etcdserverpb as pb;
-use cetera_proto::services::MethodId;
-use tokio::time::{sleep, timeout};
+use cetera_check::history::History;
+use tokio::time::sleep;
 
-use crate::conn::{Answer, Conn};
 use crate::disk::{self, Disk, Hooks};
-use crate::load::{self, Phase, Route, Shared};
+use crate::ending;
+use crate::kind::Kind;
+use crate::load::{self, Route, Shared};
 use crate::member::Member;
-use crate::nemesis::{self, Kind, Stage};
+use crate::nemesis::{self, Stage};
 use crate::proxy::Proxy;
 use crate::world::World;
 
 /// Load before the first fault.
 const WARM_UP: Duration = Duration::from_millis(500);
-/// Load after the last.
-const CALM: Duration = Duration::from_millis(1_000);
 /// A member without faults serves within this.
-const SERVE_PATIENCE: Duration = Duration::from_secs(30);
-/// Longest wait for one answer of a member without faults.
-const CALL_PATIENCE: Duration = Duration::from_secs(10);
+pub const SERVE_PATIENCE: Duration = Duration::from_secs(30);
 /// Answered calls per second of a round that has traffic; a round with less proves too little.
 const ANSWERED_PER_SECOND_MIN: u64 = 20;
-/// Longest that clients and watchers may take to end.
-const END_PATIENCE: Duration = Duration::from_secs(60);
-
 /// A small disk: room for what any server sets aside from the start. Bytes.
 const SMALL_DISK_BYTES: u64 = 320 << 20;
 
@@ -73,6 +66,10 @@ pub struct Round {
     pub notes: Vec<(String, u64)>,
     /// Starts of members.
     pub starts: u64,
+    /// Leaders seen, one after the other.
+    pub leaders: u64,
+    /// How long after the last fault all members served and took writes; none if that was not reached.
+    pub recovered: Option<Duration>,
     /// Mix and pace, for the log.
     pub shape: String,
     /// The members, which have ended; with them go their small disks.
@@ -86,9 +83,9 @@ impl Round {
     /// It cannot be copied.
     pub fn keep_disks(&self) -> std::io::Result<()> {
         for member in self.stage.members.iter().filter(|member| member.disk.is_some()) {
-            let data = &member.launch.data_dir;
-            let beside = data.parent().and_then(Path::parent).unwrap_or(data);
-            disk::copy_dir(data, &beside.join("data"))?;
+            let data = member.data_dir();
+            let beside = data.parent().and_then(Path::parent).unwrap_or(&data);
+            disk::copy_dir(&data, &beside.join("data"))?;
         }
         Ok(())
     }
@@ -107,11 +104,12 @@ pub async fn live(plan: &Plan, world: &Rc<World>) -> Result<Round, String> {
     for member in &stage.members {
         member.serves(SERVE_PATIENCE).await?;
     }
-    let shared = Rc::new(Shared::new(routes));
+    let shared = Rc::new(Shared::new(routes, stage.spares()));
     let load_plan = load::Plan::swarm(&mut rng);
     let fault_plan = nemesis::Plan::swarm(&stage, &mut rng);
     let shape = format!(
-        "{} clients, {} watchers, think {:?}, patience {:?}; {} lanes, gap {:?}, {}",
+        "{}{} clients, {} watchers, think {:?}, patience {:?}; {} lanes, gap {:?}, {}",
+        if stage.peer_proxies.is_empty() { "" } else { "proxied links, " },
         load_plan.clients,
         load_plan.watchers,
         load_plan.think,
@@ -122,6 +120,10 @@ pub async fn live(plan: &Plan, world: &Rc<World>) -> Result<Round, String> {
     );
     let load = load::start(&shared, &load_plan, &mut rng);
     let guard = tokio::task::spawn_local(Rc::clone(&stage).guard());
+    let mut scouts = tokio::task::JoinSet::new();
+    for (n, member) in stage.members.iter().enumerate() {
+        scouts.spawn_local(Rc::clone(&stage.scout).look(n, member.launch.address()));
+    }
     sleep(WARM_UP).await;
     let mut lanes = tokio::task::JoinSet::new();
     for _ in 0..fault_plan.lanes {
@@ -130,10 +132,16 @@ pub async fn live(plan: &Plan, world: &Rc<World>) -> Result<Round, String> {
     sleep(plan.duration).await;
     lanes.shutdown().await;
     stage.heal()?;
+    let recovered = match ending::end(&stage, &shared, load, &mut rng).await {
+        Ok(recovered) => Some(recovered),
+        Err(what) => {
+            stage.find(what);
+            None
+        }
+    };
+    // The restarts of the end are faults too: a lease has its whole time again after each.
     let faults_end_us = shared.recorder.now_us();
-    if let Err(what) = end(&stage, &shared, load, &mut rng).await {
-        stage.find(what);
-    }
+    scouts.shutdown().await;
     guard.abort();
     // Cancelled: that is what was asked for.
     let _ = guard.await;
@@ -151,6 +159,8 @@ pub async fn live(plan: &Plan, world: &Rc<World>) -> Result<Round, String> {
         clock_slack_us: slack,
         clock_drift_ppm: drift.unwrap_or(0) as u64,
         notes: stage.notes.take().into_iter().collect(),
+        leaders: stage.scout.leaders(),
+        recovered,
         starts: stage.members.iter().map(|member| member.starts.get()).sum(),
         shape,
         stage,
@@ -160,26 +170,59 @@ pub async fn live(plan: &Plan, world: &Rc<World>) -> Result<Round, String> {
 async fn set_up(plan: &Plan, world: &Rc<World>, rng: &mut Rng) -> Result<(Rc<Stage>, Vec<Route>), String> {
     let small_disk = world.isolated && rng.chance(50);
     let drift_ppm = [0, 0, 1_000, 50_000, -50_000][rng.within(0, 5) as usize];
-    let (mut members, mut proxies, mut routes) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut proxies, mut routes) = (Vec::new(), Vec::new());
     for place in world.places() {
+        let proxy = Proxy::start(world.clients(), &place.client, Vec::new(), rng.next_u64()).await;
+        let proxy = proxy.map_err(|error| format!("the proxy: {error}"))?;
+        routes.push(Route { direct: place.client.clone(), proxied: proxy.address().to_owned() });
+        proxies.push(proxy);
+    }
+    let peer_proxies = join(world, rng).await?;
+    let mut places = world.places().to_vec();
+    for (place, proxy) in places.iter_mut().zip(&peer_proxies) {
+        place.advertised = proxy.address().to_owned();
+    }
+    let cluster: Vec<String> = places.iter().map(|p| format!("{}=http://{}", p.name, p.advertised)).collect();
+    let flags = snapshots(rng);
+    let mut members = Vec::new();
+    for mut place in places {
+        place.cluster = cluster.join(",");
         let dir = plan.dir.join(&place.name);
-        let mut launch =
-            Launch::at(&plan.binary, &dir, place.clone()).map_err(|e| format!("{}: {e}", dir.display()))?;
+        let mut launch = Launch::at(&plan.binary, &dir, place).map_err(|e| format!("{}: {e}", dir.display()))?;
         let hooks = Hooks::new(&dir.join("faults"));
-        hooks.set(&[("clock_drift_ppm", drift_ppm)])?;
+        // Each clock has a pace of its own.
+        hooks.set(&[("clock_drift_ppm", if rng.chance(70) { drift_ppm } else { 0 })])?;
+        launch.flags.clone_from(&flags);
         launch.env = small_files(rng);
         launch.env.push(hooks.variable());
         let disk = small_disk.then(|| Disk::mount(&dir.join("disk"), SMALL_DISK_BYTES)).transpose()?;
         if let Some(disk) = &disk {
             launch.data_dir = disk.dir.join("data");
         }
-        let proxy = Proxy::start(world.clients(), &place.client, rng.next_u64()).await;
-        let proxy = proxy.map_err(|error| format!("the proxy: {error}"))?;
-        routes.push(Route { direct: place.client.clone(), proxied: proxy.address().to_owned() });
-        proxies.push(proxy);
         members.push(Member::new(launch, hooks, disk));
     }
-    Ok((Rc::new(Stage::new(members, proxies, Rc::clone(world))), routes))
+    Ok((Rc::new(Stage::new(members, proxies, peer_proxies, Rc::clone(world))), routes))
+}
+
+/// Proxies between the members, in some rounds: with them packets cannot be dropped, but connections can be troubled.
+async fn join(world: &World, rng: &mut Rng) -> Result<Vec<Proxy>, String> {
+    let count = world.places().len();
+    let mut proxies = Vec::new();
+    if count < 2 || !world.isolated || rng.chance(60) {
+        return Ok(proxies);
+    }
+    let hosts: Vec<IpAddr> = (0..count).filter_map(|n| world.host(n).parse().ok()).collect();
+    for place in world.places() {
+        let proxy = Proxy::start(world.clients(), &place.peer, hosts.clone(), rng.next_u64()).await;
+        proxies.push(proxy.map_err(|error| format!("the proxy: {error}"))?);
+    }
+    Ok(proxies)
+}
+
+/// How often a member takes a snapshot, so that those who lag need one; a single member cannot lag.
+fn snapshots(rng: &mut Rng) -> Vec<String> {
+    let count = ["100", "1000", "10000", "100000"][rng.within(0, 4) as usize];
+    ["--snapshot-count", count].map(str::to_owned).to_vec()
 }
 
 /// Environment variables of our server that make its files small, so that much happens to them; others ignore them.
@@ -190,126 +233,6 @@ fn small_files(rng: &mut Rng) -> Vec<(String, String)> {
         ("CETERA_TEST_CHECKPOINT_BYTES", [64 << 10, 512 << 10, 2 << 20]),
     ];
     small.map(|(name, sizes)| (name.to_owned(), sizes[rng.within(0, 3) as usize].to_string())).to_vec()
-}
-
-/// After the faults: it must serve, watchers must come to know all, and a restart must change nothing.
-async fn end(stage: &Rc<Stage>, shared: &Rc<Shared>, mut load: load::Load, rng: &mut Rng) -> Result<(), String> {
-    for member in &stage.members {
-        let took = member.serves(SERVE_PATIENCE).await?;
-        if took > SERVE_PATIENCE / 2 {
-            stage.find(format!("{} took {took:?} to serve after the last fault", member.launch.place.name));
-        }
-    }
-    let client = shared.client();
-    write_works(shared, stage, client).await?;
-    sleep(CALM).await;
-    shared.close();
-    let callers = timeout(END_PATIENCE, async { while load.callers.join_next().await.is_some() {} }).await;
-    callers.map_err(|_| "clients do not end")?;
-    let head = read_all(shared, stage, client).await?;
-    shared.enter(Phase::CatchUp(head));
-    join_watchers(&mut load.watchers).await?;
-    let hashes = hashes(stage, head).await?;
-    for (n, member) in stage.members.iter().enumerate() {
-        let Some(handling) = member.handle() else { continue };
-        stage.killed(member);
-        member.start()?;
-        drop(handling);
-        member.serves(SERVE_PATIENCE).await?;
-        let mut replays = tokio::task::JoinSet::new();
-        replays.spawn_local(load::replay(Rc::clone(shared), n, rng.next_u64()));
-        join_watchers(&mut replays).await.map_err(|what| format!("replay: {what}"))?;
-        member.health().await?;
-    }
-    read_all(shared, stage, client).await?;
-    let again = self::hashes(stage, head).await?;
-    for ((before, after), member) in hashes.iter().zip(&again).zip(&stage.members) {
-        if before.compact_revision == after.compact_revision && before.hash != after.hash {
-            return Err(format!(
-                "{}: HashKV at {head} was {} and after a restart it is {}",
-                member.launch.place.name, before.hash, after.hash
-            ));
-        }
-    }
-    let same =
-        |a: &pb::HashKvResponse, b: &pb::HashKvResponse| a.compact_revision != b.compact_revision || a.hash == b.hash;
-    if !again.iter().all(|hash| same(hash, &again[0])) {
-        return Err(format!("HashKV at {head} differs among members: {again:?}"));
-    }
-    Ok(())
-}
-
-async fn join_watchers(watchers: &mut tokio::task::JoinSet<bool>) -> Result<(), String> {
-    let all = async {
-        let mut behind = 0;
-        while let Some(ended) = watchers.join_next().await {
-            behind += u64::from(!matches!(ended, Ok(true)));
-        }
-        behind
-    };
-    match timeout(END_PATIENCE, all).await {
-        Ok(0) => Ok(()),
-        Ok(behind) => Err(format!("{behind} watchers did not come to know everything")),
-        Err(_) => Err("watchers do not end".to_owned()),
-    }
-}
-
-/// After the faults each member takes writes again.
-async fn write_works(shared: &Rc<Shared>, stage: &Stage, client: u32) -> Result<(), String> {
-    let begun = std::time::Instant::now();
-    for (n, member) in stage.members.iter().enumerate() {
-        let name = &member.launch.place.name;
-        loop {
-            let key = [cetera_check::keys::KV, b"d"].concat().into();
-            let value = shared.recorder.unique().to_string().into();
-            let request = Request::Put(pb::PutRequest { key, value, ..Default::default() });
-            let last = match Conn::open(&member.launch.address(), CALL_PATIENCE).await {
-                None => "no connection".to_owned(),
-                Some(conn) => {
-                    match load::call(&shared.recorder, client, n as u32, &conn, &request, CALL_PATIENCE).await.0 {
-                        Outcome::Done(_) => break,
-                        Outcome::Refused(text) | Outcome::Unknown(text) => text,
-                    }
-                }
-            };
-            if begun.elapsed() > SERVE_PATIENCE {
-                return Err(format!("{name} takes no writes {SERVE_PATIENCE:?} after the last fault: {last}"));
-            }
-            sleep(Duration::from_millis(100)).await;
-        }
-    }
-    Ok(())
-}
-
-/// Reads all keys at each member, as calls of the history; returns the highest revision.
-async fn read_all(shared: &Rc<Shared>, stage: &Stage, client: u32) -> Result<i64, String> {
-    let mut head = 0;
-    for (n, member) in stage.members.iter().enumerate() {
-        let name = &member.launch.place.name;
-        let conn = Conn::open(&member.launch.address(), CALL_PATIENCE).await;
-        let conn = conn.ok_or_else(|| format!("{name} takes no connection"))?;
-        let all = bytes::Bytes::from_static(b"\0");
-        let request = Request::Range(pb::RangeRequest { key: all.clone(), range_end: all, ..Default::default() });
-        match load::call(&shared.recorder, client, n as u32, &conn, &request, CALL_PATIENCE).await.0 {
-            Outcome::Done(response) => head = head.max(crate::record::revision(&response)),
-            other => return Err(format!("{name}: a read of everything: {other:?}")),
-        }
-    }
-    Ok(head)
-}
-
-async fn hashes(stage: &Stage, revision: i64) -> Result<Vec<pb::HashKvResponse>, String> {
-    let mut hashes = Vec::new();
-    for member in &stage.members {
-        let name = &member.launch.place.name;
-        let conn = Conn::open(&member.launch.address(), CALL_PATIENCE).await;
-        let conn = conn.ok_or_else(|| format!("{name} takes no connection"))?;
-        match conn.call(MethodId::HashKv, &pb::HashKvRequest { revision }, CALL_PATIENCE).await {
-            Answer::Done(hash) => hashes.push(hash),
-            other => return Err(format!("{name}: HashKV: {other:?}")),
-        }
-    }
-    Ok(hashes)
 }
 
 /// Where a round's data is.

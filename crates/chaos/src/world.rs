@@ -17,15 +17,6 @@ const CLIENTS: &str = "10.77.0.1";
 const CLIENT_PORT: u16 = 2379;
 const PEER_PORT: u16 = 2380;
 
-/// One direction of the traffic between clients and a member.
-#[derive(Copy, Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Direction {
-    /// What clients send is lost.
-    ToMember,
-    /// What the member sends is lost.
-    FromMember,
-}
-
 /// What the run has.
 #[derive(Debug)]
 pub struct World {
@@ -45,7 +36,7 @@ impl World {
     /// Not even ports on the loopback address can be had.
     pub fn enter(members: usize) -> Result<World, String> {
         let mut missing = Vec::new();
-        let places = match isolate().and_then(|()| connect(members)) {
+        let mut places = match isolate().and_then(|()| connect(members)) {
             Ok(places) => places,
             Err(why) => {
                 missing.push(format!(
@@ -59,10 +50,13 @@ impl World {
         if isolated && !filter {
             missing.push("no `nft` here: no packets dropped; `apt install nftables` brings it".to_owned());
         }
-        Ok(World { places: named(places), isolated, filter, missing })
+        for (n, place) in places.iter_mut().enumerate() {
+            place.name = format!("m{n}");
+        }
+        Ok(World { places, isolated, filter, missing })
     }
 
-    /// The members' places.
+    /// The members' places; who is in the cluster is not told there yet.
     pub fn places(&self) -> &[Place] {
         &self.places
     }
@@ -72,27 +66,22 @@ impl World {
         if self.isolated { CLIENTS } else { "127.0.0.1" }
     }
 
-    /// Drops packets between clients and a member: all of the directions in `cut`, and `loss` percent of the rest. It
-    /// stays so until the next call.
+    /// The address of a member, in an isolated world.
+    pub fn host(&self, member: usize) -> String {
+        host(member)
+    }
+
+    /// Sets the packet filter of a member's namespace, in the words of `nft`. It stays so until the next call.
     ///
     /// # Errors
     /// The filter cannot be set.
-    pub fn filter(&self, member: usize, cut: &[Direction], loss: u32) -> Result<(), String> {
-        let mut rules = String::from("add table inet chaos\ndelete table inet chaos\ntable inet chaos {\n");
-        for (direction, hook, side) in
-            [(Direction::ToMember, "input", "saddr"), (Direction::FromMember, "output", "daddr")]
-        {
-            rules += &format!("chain {hook} {{ type filter hook {hook} priority 0;\n");
-            if cut.contains(&direction) {
-                rules += &format!("ip {side} {CLIENTS} drop\n");
-            } else if loss > 0 {
-                rules += &format!("ip {side} {CLIENTS} numgen random mod 100 < {loss} drop\n");
-            }
-            rules += "}\n";
-        }
-        rules += "}\n";
-        run(Command::new("nft").args(["-f", "-"]), self.places[member].network.as_deref(), Some(&rules))
+    pub fn filter(&self, member: usize, rules: &str) -> Result<(), String> {
+        run(Command::new("nft").args(["-f", "-"]), self.places[member].network.as_deref(), Some(rules))
     }
+}
+
+fn host(member: usize) -> String {
+    format!("10.77.0.{}", 11 + member)
 }
 
 /// A file system in memory.
@@ -169,7 +158,7 @@ fn connect_member(member: usize) -> Result<Place, String> {
         File::open("/proc/thread-self/ns/net")
     });
     let network = network.join().expect("opening a file does not panic").map_err(|error| error.to_string())?;
-    let address = format!("10.77.0.{}", 11 + member);
+    let address = host(member);
     let outer = format!("member{member}");
     ip(&["link", "add", &outer, "type", "veth", "peer", "name", "eth0"], None)?;
     ip(&["link", "set", &outer, "master", "hub", "up"], None)?;
@@ -180,23 +169,11 @@ fn connect_member(member: usize) -> Result<Place, String> {
     ip(&["link", "set", "eth0", "up"], Some(&network))?;
     let network = Some(Arc::new(network));
     let (client, peer) = (format!("{address}:{CLIENT_PORT}"), format!("{address}:{PEER_PORT}"));
-    Ok(Place { name: String::new(), client, peer, cluster: String::new(), network })
+    Ok(Place { name: String::new(), client, advertised: peer.clone(), peer, cluster: String::new(), network })
 }
 
 fn on_loopback(members: usize) -> Result<Vec<Place>, String> {
     (0..members).map(|_| Place::alone().map_err(|error| error.to_string())).collect()
-}
-
-/// Gives the members their names and tells each of all.
-fn named(mut places: Vec<Place>) -> Vec<Place> {
-    for (n, place) in places.iter_mut().enumerate() {
-        place.name = format!("m{n}");
-    }
-    let cluster: Vec<String> = places.iter().map(|place| format!("{}=http://{}", place.name, place.peer)).collect();
-    for place in &mut places {
-        place.cluster = cluster.join(",");
-    }
-    places
 }
 
 fn ip(args: &[&str], network: Option<&File>) -> Result<(), String> {
