@@ -10,6 +10,7 @@ use cetera_node::{Fatal, Node, Published};
 use cetera_proto::ceterapb::PeerMessage;
 use cetera_proto::etcdserverpb::{InternalRaftRequest, RequestHeader};
 use cetera_proto::membershippb;
+use cetera_state::StateLimits;
 use cetera_state::member::Member as StateMember;
 use cetera_storage::datadir::DataDir;
 use cetera_storage::revlog::RevLogOptions;
@@ -31,6 +32,7 @@ pub(crate) fn start(founders: u64) -> Start {
         founders: (0..founders).map(founder).collect(),
         member_id: MEMBER,
         cluster_id: CLUSTER,
+        limits: StateLimits::default(),
         tick_ms: 100,
         election_ms: 1_000,
         pre_vote: true,

@@ -92,7 +92,7 @@ impl Access {
             max_txn_ops: 16,
             quota_bytes: Some(64 << 10),
             election_ms: 1_000,
-            ids: RequestIds::new(MEMBER << 48 | 1 << 47 | 5),
+            ids: Arc::new(RequestIds::new(MEMBER << 48 | 1 << 47 | 5)),
         });
         let options = HubOptions { ring_bytes: 2_000, ring_batches: 4, slice_bytes: 300, ..HubOptions::default() };
         RpcServices::new(0, self.clone(), settings, WatchService::new(options, &self.published()))

@@ -10,6 +10,10 @@
 //!
 //! A first start writes one AddNode entry per member, term 1, as committed (B-1), and then takes steps 2 to 4 like any
 //! other start. A crash before that write is synced leaves an empty log, and the next start is a first start again.
+//!
+//! A member that joins has no first entries: its log begins with an empty hard state, and everything, its own addition
+//! included, comes from the leader. It has no voters in its configuration, and so never asks for votes, until it
+//! applied the entry that made it one.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -37,12 +41,15 @@ use crate::snapshot::SnapshotReceiver;
 /// What a start needs to know.
 #[derive(Clone, Debug)]
 pub struct Start {
-    /// The members of a new cluster, this one among them; not read when the directory holds a log (F-9).
+    /// The members of a new cluster by id, this one among them; none to join a cluster that exists. Not read when the
+    /// directory holds a log (F-9), like the two ids.
     pub founders: Vec<Member>,
-    /// This member's id, for a new cluster.
+    /// This member's id.
     pub member_id: u64,
-    /// The cluster's id, for a new cluster.
+    /// The cluster's id.
     pub cluster_id: u64,
+    /// What apply must respect.
+    pub limits: StateLimits,
     /// Milliseconds between ticks.
     pub tick_ms: u64,
     /// Milliseconds without a leader before an election.
@@ -125,17 +132,33 @@ fn state(error: impl fmt::Display) -> StartError {
     StartError::State(error.to_string())
 }
 
-/// Opens the member that lives in `dir`, or founds it.
+/// Opens the member that lives in `dir`, or makes it: a founder, or one that joins.
 ///
 /// # Errors
 /// [`StartError`]; nothing that was acknowledged is given up silently.
 pub fn open(vfs: &Arc<dyn Vfs>, dir: &Path, start: Start) -> Result<Opened, StartError> {
+    let opened = open_or_make(vfs, dir, start, true)?;
+    Ok(opened.expect("what is not there was made"))
+}
+
+/// Opens the member that lives in `dir`; `None` if none does, or if its making was cut short. Then nothing is made, and
+/// whoever starts it can ask around first.
+///
+/// # Errors
+/// As [`open`].
+pub fn reopen(vfs: &Arc<dyn Vfs>, dir: &Path, start: Start) -> Result<Option<Opened>, StartError> {
+    open_or_make(vfs, dir, start, false)
+}
+
+fn open_or_make(vfs: &Arc<dyn Vfs>, dir: &Path, start: Start, make: bool) -> Result<Option<Opened>, StartError> {
     let data_dir = DataDir::open(vfs.clone(), dir).map_err(StartError::DataDir)?;
     let checkpoints = data_dir.checkpoint_dir();
     let reader = checkpoint::open_newest(vfs.clone(), &checkpoints).map_err(storage)?;
     let checkpoint = reader.as_ref().map(CheckpointReader::index);
     // Before the revision log is cut to what the checkpoint says: if the two logs do not meet, nothing is touched.
-    let (wal, mut recovered, first_start) = open_wal(vfs, &data_dir.wal_dir(), &start, checkpoint)?;
+    let Some((wal, mut recovered, first_start)) = open_wal(vfs, &data_dir.wal_dir(), &start, checkpoint, make)? else {
+        return Ok(None);
+    };
     let mut applied_state = restore(vfs, &data_dir, &start, reader)?;
     let mut before = (applied_state.applied_index(), applied_state.applied_term());
     recovered.discard_superseded(before.1);
@@ -180,27 +203,40 @@ pub fn open(vfs: &Arc<dyn Vfs>, dir: &Path, start: Start) -> Result<Opened, Star
     };
     let logs = data_dir.logs(vfs.as_ref()).map_err(StartError::DataDir)?;
     let next_log = logs.last().map_or(1, |last| last + 1);
-    let snapshots = SnapshotReceiver::new(vfs.clone(), &data_dir, start.log, next_log);
+    let snapshots = SnapshotReceiver::new(vfs.clone(), &data_dir, start.log, start.limits, next_log);
     let node = Node::new(config, group, applied_state, hard_state, start.now_ms).map_err(|Fatal(text)| state(text))?;
-    Ok(Opened { node, wal, checkpoints, snapshots, data_dir, ids: (metadata.node_id, metadata.cluster_id), report })
+    let ids = (metadata.node_id, metadata.cluster_id);
+    Ok(Some(Opened { node, wal, checkpoints, snapshots, data_dir, ids, report }))
 }
 
-/// The log after the checkpoint; a new one, or one whose founding was cut short, gets its first entries.
+/// The log after the checkpoint. A new one, or one whose making was cut short, gets its first entries if `make` says so.
 fn open_wal(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
     start: &Start,
     checkpoint: Option<u64>,
-) -> Result<(Wal, Recovered, bool), StartError> {
+    make: bool,
+) -> Result<Option<(Wal, Recovered, bool)>, StartError> {
+    let metadata: Bytes = Metadata { node_id: start.member_id, cluster_id: start.cluster_id }.encode_to_vec().into();
     if Wal::exists(vfs.as_ref(), dir).map_err(storage)? {
         let after = checkpoint.unwrap_or(0);
         let options = WalOptions { keep_entries: KEEP_ENTRIES_MAX, keep_bytes: KEEP_BYTES_MAX, ..start.wal.clone() };
         let (mut wal, mut recovered) = Wal::open(vfs.clone(), dir, options, after).map_err(storage)?;
         let unfinished = checkpoint.is_none() && recovered.state.is_none();
         if unfinished {
-            found(&mut wal, &mut recovered, start)?;
+            if !make {
+                return Ok(None);
+            }
+            if recovered.metadata != metadata {
+                return Err(StartError::Storage(format!(
+                    "{}: the first start of this member was cut short, and it was started as another one then; nothing \
+                     was stored, remove the directory",
+                    dir.display()
+                )));
+            }
+            begin(&mut wal, &mut recovered, start)?;
         }
-        return Ok((wal, recovered, unfinished));
+        return Ok(Some((wal, recovered, unfinished)));
     }
     if checkpoint.is_some() {
         return Err(StartError::Storage(format!(
@@ -208,11 +244,13 @@ fn open_wal(
             dir.display()
         )));
     }
-    let metadata: Bytes = Metadata { node_id: start.member_id, cluster_id: start.cluster_id }.encode_to_vec().into();
+    if !make {
+        return Ok(None);
+    }
     let mut wal = Wal::create(vfs.clone(), dir, start.wal.clone(), metadata.clone()).map_err(storage)?;
     let mut recovered = Recovered { metadata, state: None, entries: Vec::new(), kept: Vec::new(), torn: None };
-    found(&mut wal, &mut recovered, start)?;
-    Ok((wal, recovered, true))
+    begin(&mut wal, &mut recovered, start)?;
+    Ok(Some((wal, recovered, true)))
 }
 
 /// The state of the checkpoint, or the empty state.
@@ -225,7 +263,7 @@ fn restore(
     let dir = data_dir.log_dir(reader.as_ref().map_or(0, CheckpointReader::log));
     let Some(mut reader) = reader else {
         let log = RevLog::open(vfs.clone(), &dir, start.log, &LogManifest::default()).map_err(storage)?;
-        return Ok(State::create(Store::create(log), StateLimits::default()));
+        return Ok(State::create(Store::create(log), start.limits));
     };
     let mut parts = StateRestore::new();
     while let Some((kind, data)) = reader.next_chunk().map_err(storage)? {
@@ -233,9 +271,8 @@ fn restore(
             return Err(StartError::State(format!("checkpoint {}: a chunk of unknown kind {kind}", reader.index())));
         }
     }
-    let restored = parts
-        .finish(StateLimits::default(), |manifest| RevLog::open(vfs.clone(), &dir, start.log, manifest))
-        .map_err(state)?;
+    let restored =
+        parts.finish(start.limits, |manifest| RevLog::open(vfs.clone(), &dir, start.log, manifest)).map_err(state)?;
     restored.store().log().reader().verify(VERIFY_AT_START_BYTES).map_err(storage)?;
     Ok(restored)
 }
@@ -244,8 +281,9 @@ fn restore(
 /// read.
 const VERIFY_AT_START_BYTES: u64 = 256 << 20;
 
-/// The first entries of a new log: one per founding member, and the word that they are committed (B-1).
-fn found(wal: &mut Wal, recovered: &mut Recovered, start: &Start) -> Result<(), StartError> {
+/// The first entries of a new log: one per founding member, and the word that they are committed (B-1). Of one that joins,
+/// a hard state that says nothing: it tells a log that is begun from one that is not.
+fn begin(wal: &mut Wal, recovered: &mut Recovered, start: &Start) -> Result<(), StartError> {
     for (at, member) in start.founders.iter().enumerate() {
         let change = raftpb::ConfChange {
             r#type: raftpb::ConfChangeType::ConfChangeAddNode as i32,
@@ -257,7 +295,10 @@ fn found(wal: &mut Wal, recovered: &mut Recovered, start: &Start) -> Result<(), 
         let entry = Entry { index, term: 1, kind: EntryKind::ConfChange, data: change.encode_to_vec().into() };
         recovered.entries.push(WalEntry { index, term: 1, data: entry.to_wire().encode_to_vec().into() });
     }
-    let hard_state = raftpb::HardState { term: 1, vote: 0, commit: start.founders.len() as u64 };
+    let hard_state = match start.founders.len() as u64 {
+        0 => raftpb::HardState::default(),
+        commit => raftpb::HardState { term: 1, vote: 0, commit },
+    };
     recovered.state = Some(hard_state.encode_to_vec().into());
     wal.append(&WalBatch { entries: recovered.entries.clone(), state: recovered.state.clone() }).map_err(storage)?;
     wal.sync().map_err(storage)

@@ -43,8 +43,8 @@ pub struct Config {
     pub advertise_peer: Vec<String>,
     /// `--advertise-client-urls`, sorted.
     pub advertise_client: Vec<String>,
-    /// `--initial-cluster` as pairs of name and peer URLs, names in order, URLs sorted.
-    pub initial_cluster: Vec<(String, Vec<String>)>,
+    /// `--initial-cluster` as it was given: it is read by a first start only (F-9).
+    pub initial_cluster: String,
     /// Whether `--initial-cluster-state` is `existing`.
     pub join_existing: bool,
     /// `--initial-cluster-token`.
@@ -67,8 +67,16 @@ pub struct Config {
     pub heartbeat_ms: u64,
     /// `--election-timeout` in milliseconds.
     pub election_ms: u64,
+    /// `--initial-election-tick-advance`.
+    pub election_tick_advance: bool,
     /// `--pre-vote`.
     pub pre_vote: bool,
+    /// `--strict-reconfig-check`.
+    pub strict_reconfig_check: bool,
+    /// `--max-learners`.
+    pub max_learners: usize,
+    /// `--force-new-cluster`.
+    pub force_new_cluster: bool,
     /// `--snapshot-count`: applied entries between checkpoints.
     pub snapshot_count: u64,
     /// `--snapshot-catchup-entries`.
@@ -123,7 +131,7 @@ impl Config {
             listen_client: urls("listen-client-urls")?,
             listen_client_http: urls("listen-client-http-urls")?,
             listen_metrics: urls("listen-metrics-urls")?,
-            initial_cluster: initial_cluster(&values, &name, &advertise_peer)?,
+            initial_cluster: initial_cluster(&values, &name, &advertise_peer),
             advertise_peer: advertise_peer.iter().map(Url::to_string).collect(),
             advertise_client: advertise_client.iter().map(Url::to_string).collect(),
             name,
@@ -141,7 +149,11 @@ impl Config {
             keepalive_timeout: values.duration("grpc-keepalive-timeout"),
             heartbeat_ms: number(&values, "heartbeat-interval")?,
             election_ms: number(&values, "election-timeout")?,
+            election_tick_advance: values.bool("initial-election-tick-advance"),
             pre_vote: values.bool("pre-vote"),
+            strict_reconfig_check: values.bool("strict-reconfig-check"),
+            max_learners: number(&values, "max-learners")?,
+            force_new_cluster: values.bool("force-new-cluster"),
             snapshot_count: number(&values, "snapshot-count")?,
             snapshot_catchup_entries: number(&values, "snapshot-catchup-entries")?,
             progress_notify_interval: values.duration("watch-progress-notify-interval"),
@@ -195,6 +207,11 @@ impl Config {
             return Err("--advertise-client-urls is required when --listen-client-urls is set explicitly".to_string());
         }
         Ok(())
+    }
+
+    /// How long a request may take: what it queues and computes, and two elections (G-13).
+    pub fn request_timeout_ms(&self) -> u64 {
+        5_000 + 2 * self.election_ms
     }
 
     /// Every URL this member binds.
@@ -265,23 +282,13 @@ fn number<N: std::str::FromStr>(values: &Values, name: &str) -> Result<N, String
         .ok_or_else(|| format!("invalid value {:?} for flag -{name}: value out of range", values.text(name)))
 }
 
-/// `name=url,name=url`: a name may come several times. An untouched default follows the member's own name (F-8).
-fn initial_cluster(values: &Values, name: &str, advertise_peer: &[Url]) -> Result<Vec<(String, Vec<String>)>, String> {
-    if !values.is_set("initial-cluster") {
-        return Ok(vec![(name.to_string(), advertise_peer.iter().map(Url::to_string).collect())]);
+/// An untouched default follows the member's own name (F-8).
+fn initial_cluster(values: &Values, name: &str, advertise_peer: &[Url]) -> String {
+    if values.is_set("initial-cluster") {
+        return values.text("initial-cluster").to_owned();
     }
-    let mut members: std::collections::BTreeMap<String, Vec<String>> = std::collections::BTreeMap::new();
-    for pair in values.text("initial-cluster").split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
-        let (name, url) = pair.split_once('=').unwrap_or((pair, ""));
-        if url.is_empty() {
-            return Err(format!("empty URL given for {name:?}"));
-        }
-        members.entry(name.to_string()).or_default().push(Url::parse(url)?.to_string());
-    }
-    for urls in members.values_mut() {
-        urls.sort();
-    }
-    Ok(members.into_iter().collect())
+    let pairs: Vec<String> = advertise_peer.iter().map(|url| format!("{name}={url}")).collect();
+    pairs.join(",")
 }
 
 /// All flags and values, for the line that tells how the server was started.
@@ -308,7 +315,7 @@ mod tests {
         assert_eq!(config.data_dir, PathBuf::from("default.etcd"));
         assert_eq!(config.quota_bytes, Some(2_147_483_648));
         assert_eq!(config.max_request_bytes, 1_572_864);
-        assert_eq!(config.initial_cluster, [("default".to_string(), vec!["http://localhost:2380".to_string()])]);
+        assert_eq!(config.initial_cluster, "default=http://localhost:2380");
         assert_eq!(config.keepalive_interval, Some(Duration::from_secs(7200)));
         assert_eq!((config.heartbeat_ms, config.election_ms), (100, 1000));
     }
@@ -316,13 +323,8 @@ mod tests {
     #[test]
     fn the_name_carries_the_default_cluster() {
         let config = read(&["--name=a", "--initial-advertise-peer-urls=http://10.0.0.1:2380"]).expect("valid");
-        assert_eq!(config.initial_cluster, [("a".to_string(), vec!["http://10.0.0.1:2380".to_string()])]);
+        assert_eq!(config.initial_cluster, "a=http://10.0.0.1:2380");
         assert_eq!(config.data_dir, PathBuf::from("a.etcd"));
-        let config = read(&["--initial-cluster=b=http://h:2,a=http://h:1,b=http://g:2"]).expect("valid");
-        let urls = |list: &[&str]| list.iter().map(|url| url.to_string()).collect::<Vec<_>>();
-        let expected =
-            [("a".to_string(), urls(&["http://h:1"])), ("b".to_string(), urls(&["http://g:2", "http://h:2"]))];
-        assert_eq!(config.initial_cluster, expected);
     }
 
     #[test]

@@ -418,9 +418,9 @@ mod tests {
     #[test]
     fn what_protects_is_refused_and_what_tunes_is_noted() {
         let mut notes = Vec::new();
-        let values = parse(&["--client-cert-auth=false", "--cert-file=", "--max-learners=2"]).expect("valid");
+        let values = parse(&["--client-cert-auth=false", "--cert-file=", "--bcrypt-cost=11"]).expect("valid");
         values.check_effects(&mut notes).expect("defaults are fine");
-        assert_eq!(notes, [Note::NoEffect("max-learners", "2".into())]);
+        assert_eq!(notes, [Note::NoEffect("bcrypt-cost", "11".into())]);
         for dangerous in ["--client-cert-auth", "--trusted-ca-file=x", "--auth-token=jwt", "--force-new-cluster"] {
             assert!(parse(&[dangerous]).expect("valid").check_effects(&mut notes).is_err(), "{dangerous}");
         }

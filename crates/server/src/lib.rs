@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod node_thread;
 pub mod open_files;
 pub mod program;
+mod remote;
 pub mod rpc;
 pub mod seam;
 

@@ -94,7 +94,7 @@ pub fn configure(level: Level, format: Format, outputs: &[String]) -> io::Result
     Ok(())
 }
 
-/// Writes one line. Use the macros `info!`, `warning!`, `error!`, `fatal!` of this module.
+/// Writes one line. Use the macros `debug!`, `info!`, `warning!`, `error!`, `fatal!` of this module.
 pub fn write(level: Level, file: &str, line: u32, message: &str, fields: &[(&str, &dyn Field)]) {
     let mut logger = logger().lock().unwrap_or_else(|e| e.into_inner());
     if level < logger.level {
@@ -301,11 +301,12 @@ macro_rules! line {
         )
     };
 }
+macro_rules! debug { ($($rest:tt)*) => { $crate::log::line!(Debug, $($rest)*) }; }
 macro_rules! info { ($($rest:tt)*) => { $crate::log::line!(Info, $($rest)*) }; }
 macro_rules! warning { ($($rest:tt)*) => { $crate::log::line!(Warn, $($rest)*) }; }
 macro_rules! error { ($($rest:tt)*) => { $crate::log::line!(Error, $($rest)*) }; }
 macro_rules! fatal { ($($rest:tt)*) => { $crate::log::line!(Fatal, $($rest)*) }; }
-pub(crate) use {error, fatal, info, line, warning};
+pub(crate) use {debug, error, fatal, info, line, warning};
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use cetera_node::watch::HubOptions;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::bootstrap::{self, OWN_REQUEST_IDS, Running};
+use crate::bootstrap::{self, Running};
 use crate::config::{self, Config, GIT_SHA, Url, VERSION};
 use crate::flags::{self, Note, Stop};
 use crate::front::http1::Serving;
@@ -17,7 +17,7 @@ use crate::http::Endpoints;
 use crate::log;
 use crate::node_thread::MailBox;
 use crate::open_files;
-use crate::rpc::{RequestIds, RpcServices, Settings, watch::WatchService};
+use crate::rpc::{RpcServices, Settings, watch::WatchService};
 
 /// Request messages may be this much longer than `--max-request-bytes` (G-2).
 const MESSAGE_OVERHEAD_BYTES: usize = 512 << 10;
@@ -202,7 +202,7 @@ fn start_fronts(config: &Config, running: &Running, listeners: Vec<Bound>) -> Re
         max_txn_ops: config.max_txn_ops,
         quota_bytes: config.quota_bytes,
         election_ms: config.election_ms,
-        ids: RequestIds::new(running.first_request_id + OWN_REQUEST_IDS),
+        ids: Arc::clone(&running.ids),
     });
     let inboxes = Fronts::inboxes(options.threads);
     for (number, inbox) in inboxes.iter().enumerate() {

@@ -91,7 +91,7 @@ pub struct Settings {
     /// `--election-timeout` in milliseconds.
     pub election_ms: u64,
     /// Where request ids come from.
-    pub ids: RequestIds,
+    pub ids: Arc<RequestIds>,
 }
 
 /// The services of one front thread.

@@ -16,6 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cetera_node::recovery::{self, Start};
+use cetera_state::StateLimits;
 use cetera_state::id;
 use cetera_state::member::Member;
 use cetera_storage::revlog::RevLogOptions;
@@ -340,6 +341,7 @@ pub(crate) fn start_of(options: &Options, index: usize, nonce: u64, now_ms: u64)
         member_id: ids[index],
         cluster_id: id::cluster_id(&ids),
         founders,
+        limits: StateLimits::default(),
         tick_ms: options.tick_ms,
         election_ms: options.election_ms,
         pre_vote: options.pre_vote,

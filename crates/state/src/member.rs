@@ -3,7 +3,7 @@
 
 mod json;
 
-pub use json::{JsonError, read_context, write_member, write_promotion};
+pub use json::{JsonError, read_context, read_members, write_member, write_promotion};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use cetera_proto::ceterapb::{SnapshotFile, SnapshotHeader};
 use cetera_proto::raftpb;
-use cetera_state::{State, StateLimits, StateRestore};
+use cetera_state::{State, StateRestore};
 use cetera_storage::checkpoint::{self, CheckpointReader};
 use cetera_storage::revlog::{LogManifest, RevLog};
 
@@ -62,7 +62,7 @@ impl ReceivedSnapshot {
         }
         let mut whole = false;
         let state = parts
-            .finish(StateLimits::default(), |manifest| {
+            .finish(place.limits, |manifest| {
                 whole = names(manifest, &header.files[1..]);
                 RevLog::open(place.vfs.clone(), &leftovers.log_dir, place.options, manifest)
             })

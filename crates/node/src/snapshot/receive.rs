@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use cetera_proto::ceterapb::{SnapshotChunk, SnapshotFile, SnapshotHeader, SnapshotPosition};
 use cetera_proto::raftpb::{self, MessageType};
+use cetera_state::StateLimits;
 use cetera_storage::datadir::DataDir;
 use cetera_storage::revlog::{self, RevLogOptions};
 use cetera_storage::vfs::{File, Vfs};
@@ -30,6 +31,8 @@ pub(crate) struct Place {
     pub(crate) member: PathBuf,
     pub(crate) checkpoints: PathBuf,
     pub(crate) options: RevLogOptions,
+    /// What apply must respect, in the state that is made of it.
+    pub(crate) limits: StateLimits,
 }
 
 /// The files of a snapshot that is no member's state yet; dropping it removes them.
@@ -52,9 +55,15 @@ struct Sink {
 }
 
 impl SnapshotReceiver {
-    pub(crate) fn new(vfs: Arc<dyn Vfs>, dir: &DataDir, options: RevLogOptions, next_log: u32) -> Self {
+    pub(crate) fn new(
+        vfs: Arc<dyn Vfs>,
+        dir: &DataDir,
+        options: RevLogOptions,
+        limits: StateLimits,
+        next_log: u32,
+    ) -> Self {
         let (member, checkpoints) = (dir.member_dir().to_owned(), dir.checkpoint_dir());
-        Self { place: Place { vfs, member, checkpoints, options }, next_log, under_way: None, done: None }
+        Self { place: Place { vfs, member, checkpoints, options, limits }, next_log, under_way: None, done: None }
     }
 
     /// A snapshot of this header begins, or goes on: returns the position from which chunks are wanted. One that was

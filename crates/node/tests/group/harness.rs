@@ -12,6 +12,7 @@ use cetera_node::{Node, Published};
 use cetera_proto::ceterapb::PeerMessage;
 use cetera_proto::etcdserverpb as pb;
 use cetera_proto::raftpb::{ConfChange, ConfChangeType};
+use cetera_state::StateLimits;
 use cetera_state::member::{Member, write_member, write_promotion};
 use cetera_storage::datadir::DataDir;
 use cetera_storage::revlog::RevLogOptions;
@@ -112,6 +113,7 @@ impl Cluster {
             founders: if at < self.founders { founders(self.founders) } else { Vec::new() },
             member_id: at as u64 + 1,
             cluster_id: 77,
+            limits: StateLimits::default(),
             tick_ms: TICK_MS,
             election_ms: ELECTION_MS,
             pre_vote: true,

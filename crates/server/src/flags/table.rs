@@ -300,7 +300,7 @@ pub const SECTIONS: &[Section] = &[
                 Inherent,
                 "Defragment at start when this much would be freed; never needed here.",
             ),
-            flag("max-learners", Int, "1", NotYet, "Learners allowed in the cluster."),
+            flag("max-learners", Int, "1", Works, "Learners allowed in the cluster."),
             flag(
                 "snapshot-catchup-entries",
                 Uint,

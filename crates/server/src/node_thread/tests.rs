@@ -59,7 +59,7 @@ fn services(handle: &NodeHandle, front: u16, first_id: u64) -> RpcServices<NodeH
         max_txn_ops: 128,
         quota_bytes: None,
         election_ms: 100,
-        ids: RequestIds::new(first_id),
+        ids: Arc::new(RequestIds::new(first_id)),
     };
     let watch = WatchService::new(Default::default(), &handle.published());
     RpcServices::new(front, handle.clone(), Arc::new(settings), watch)
@@ -89,6 +89,7 @@ impl TestMember {
             founders: vec![Member { id: 7, peer_urls: vec!["http://localhost:2380".into()], ..Default::default() }],
             member_id: 7,
             cluster_id: 9,
+            limits: cetera_state::StateLimits::default(),
             tick_ms: 10,
             election_ms: 100,
             pre_vote: true,

@@ -68,6 +68,7 @@ impl TestNode {
                 founders: vec![founder],
                 member_id: MEMBER,
                 cluster_id: CLUSTER,
+                limits: cetera_state::StateLimits::default(),
                 tick_ms: 100,
                 election_ms: 1_000,
                 pre_vote: true,
@@ -162,7 +163,7 @@ impl Harness {
             max_txn_ops: 128,
             quota_bytes,
             election_ms: 1_000,
-            ids: RequestIds::new(MEMBER << 48 | 1 << 47 | 5),
+            ids: Arc::new(RequestIds::new(MEMBER << 48 | 1 << 47 | 5)),
         });
         let watch = WatchService::new(cetera_node::watch::HubOptions::default(), &node.published());
         let services = RpcServices::new(0, node.clone(), settings, watch);

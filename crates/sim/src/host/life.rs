@@ -104,7 +104,7 @@ impl Life {
             max_txn_ops: TXN_OPS_MAX,
             quota_bytes: None,
             election_ms: core.options.election_ms,
-            ids: RequestIds::new(first_id),
+            ids: Arc::new(RequestIds::new(first_id)),
         });
         let fronts = (0..core.options.fronts)
             .map(|number| Front::new(number as u16, access.clone(), settings.clone(), &published, &core.options, index))

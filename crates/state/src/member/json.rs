@@ -37,7 +37,10 @@ pub fn write_promotion(id: u64) -> Vec<u8> {
 
 /// Reads any of the above: the member, and whether it is to be promoted.
 pub fn read_context(bytes: &[u8]) -> Result<(Member, bool), JsonError> {
-    let value: Value = serde_json::from_slice(bytes).map_err(|e| JsonError(e.to_string()))?;
+    member_of(serde_json::from_slice(bytes).map_err(|e| JsonError(e.to_string()))?)
+}
+
+fn member_of(value: Value) -> Result<(Member, bool), JsonError> {
     let Value::Object(fields) = value else {
         return Err(JsonError("not an object".into()));
     };
@@ -55,6 +58,16 @@ pub fn read_context(bytes: &[u8]) -> Result<(Member, bool), JsonError> {
         client_urls: strings(&fields, "clientURLs")?,
     };
     Ok((member, boolean(&fields, "isPromote")?))
+}
+
+/// Reads a list of members, as a member answers `GET /members` (P-8).
+pub fn read_members(bytes: &[u8]) -> Result<Vec<Member>, JsonError> {
+    let value: Value = serde_json::from_slice(bytes).map_err(|e| JsonError(e.to_string()))?;
+    match value {
+        Value::Array(items) => items.into_iter().map(|item| Ok(member_of(item)?.0)).collect(),
+        Value::Null => Ok(Vec::new()),
+        _ => Err(JsonError("not a list".into())),
+    }
 }
 
 fn open_member(member: &Member, out: &mut String) {
