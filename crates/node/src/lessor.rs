@@ -5,15 +5,21 @@
 //! the new deadline when it comes round. A lease never ends before its deadline: the wheel only ever looks late.
 //!
 //! A new leader cannot know renewals it did not hear of, so it begins with the full TTL plus an election timeout for
-//! every lease (L-12). Once a revocation is proposed no renewal succeeds (L-7): the waiters are told 0 when it is
+//! every lease (L-12), but for those of which less is recorded in the log (L-13). Only leases that are not being renewed
+//! are recorded: one whose keep-alives come three times per TTL never gets there. A renewal of a recorded lease is the
+//! node's to hold back until the record is gone. Once a revocation is proposed no renewal succeeds (L-7): the waiters are told 0 when it is
 //! applied.
 
 use std::collections::{BTreeMap, HashMap};
 
 use cetera_plant::{Bug, is_planted};
 
+use crate::limits::{RECORDED_PARTS, RECORDED_REST_MIN_SECONDS};
+
 /// Width of a wheel slot in milliseconds: how late an expiry may be noticed.
 const SLOT_MS: u64 = 100;
+/// Width of a slot of the second wheel, which knows when a lease that is not renewed is to be recorded (again).
+const RECORD_SLOT_MS: u64 = 1_000;
 /// Slots of the wheel; a lease further away hangs in the last slot and is hung again when it comes round.
 const SLOTS: u64 = 1024;
 
@@ -30,6 +36,21 @@ struct Timing {
     revoking_since_ms: Option<u64>,
     /// The slot it hangs in; what an older slot says of it is void.
     slot: u64,
+    /// Seconds that the log says are left, or may soon say; 0 if it says nothing.
+    recorded: i64,
+    /// The slot of the second wheel it hangs in.
+    record_slot: u64,
+}
+
+impl Timing {
+    /// When the lease is to be recorded if nobody renews it until then, if it ever is.
+    fn record_at_ms(&self) -> Option<u64> {
+        let left = match self.recorded {
+            0 => self.ttl / 2,
+            recorded => recorded - (self.ttl / RECORDED_PARTS).max(1),
+        };
+        (left >= RECORDED_REST_MIN_SECONDS).then(|| self.deadline_ms.saturating_sub(ttl_ms(left)))
+    }
 }
 
 /// What a renewal came to.
@@ -53,6 +74,8 @@ pub struct Lessor {
     leases: HashMap<i64, Timing>,
     /// Slot number (milliseconds / SLOT_MS) -> leases to look at then.
     wheel: BTreeMap<u64, Vec<i64>>,
+    /// Slot number (milliseconds / RECORD_SLOT_MS) -> leases that may be due to be recorded then.
+    quiet: BTreeMap<u64, Vec<i64>>,
     /// Nothing expires before this moment: set after a pause, so that renewals that waited come first.
     hold_until_ms: u64,
 }
@@ -68,7 +91,7 @@ impl Lessor {
                 continue;
             }
             let left = if recorded > 0 { recorded } else { ttl };
-            self.insert(lease, ttl, now_ms, now_ms + ttl_ms(left) + extend_ms);
+            self.insert(lease, ttl, recorded.max(0), now_ms, now_ms + ttl_ms(left) + extend_ms);
         }
     }
 
@@ -80,6 +103,7 @@ impl Lessor {
         }
         self.leases.clear();
         self.wheel.clear();
+        self.quiet.clear();
     }
 
     /// Whether deadlines are kept here.
@@ -95,7 +119,7 @@ impl Lessor {
     /// A grant was applied.
     pub fn granted(&mut self, lease: i64, ttl: i64, now_ms: u64) {
         if self.is_primary() || is_planted(Bug::LeaseEarlyAfterLeaderChange) {
-            self.insert(lease, ttl, now_ms, now_ms + ttl_ms(ttl));
+            self.insert(lease, ttl, 0, now_ms, now_ms + ttl_ms(ttl));
         }
     }
 
@@ -183,10 +207,59 @@ impl Lessor {
         }
     }
 
-    fn insert(&mut self, lease: i64, ttl: i64, now_ms: u64, deadline_ms: u64) {
+    /// Takes up to `most` leases that nobody has renewed for so long that what is left of them is to be recorded, with
+    /// the seconds that are left. They count as recorded from now on.
+    pub fn unrecorded(&mut self, now_ms: u64, most: usize) -> Vec<(i64, i64)> {
+        let mut due = Vec::new();
+        while let Some(slot) = self.quiet.first_entry() {
+            if *slot.key() * RECORD_SLOT_MS > now_ms || due.len() >= most {
+                break;
+            }
+            let (number, leases) = slot.remove_entry();
+            for lease in leases {
+                let Some(timing) = self.leases.get_mut(&lease).filter(|timing| timing.record_slot == number) else {
+                    continue;
+                };
+                let is_quiet = timing.record_at_ms().is_some_and(|at| at <= now_ms);
+                if is_quiet && timing.revoking_since_ms.is_none() && timing.deadline_ms > now_ms {
+                    // Rounded up: a successor never counts less than there is.
+                    let left = (timing.deadline_ms - now_ms).div_ceil(1_000) as i64;
+                    timing.recorded = left.min(timing.ttl);
+                    due.push((lease, timing.recorded));
+                }
+                self.hang_record(lease, now_ms);
+            }
+        }
+        due
+    }
+
+    /// Whether less than its full time is recorded of a lease, or may soon be.
+    pub fn is_recorded(&self, lease: i64) -> bool {
+        self.leases.get(&lease).is_some_and(|timing| timing.recorded > 0)
+    }
+
+    /// The log says no more what is left of a lease.
+    pub fn record_cleared(&mut self, lease: i64, now_ms: u64) {
+        if let Some(timing) = self.leases.get_mut(&lease) {
+            timing.recorded = 0;
+            self.hang_record(lease, now_ms);
+        }
+    }
+
+    fn insert(&mut self, lease: i64, ttl: i64, recorded: i64, now_ms: u64, deadline_ms: u64) {
         self.set += 1;
-        self.leases.insert(lease, Timing { ttl, deadline_ms, set_by: self.set, revoking_since_ms: None, slot: 0 });
+        let timing =
+            Timing { ttl, deadline_ms, set_by: self.set, revoking_since_ms: None, slot: 0, recorded, record_slot: 0 };
+        self.leases.insert(lease, timing);
         self.hang(lease, now_ms, deadline_ms);
+        self.hang_record(lease, now_ms);
+    }
+
+    fn hang_record(&mut self, lease: i64, now_ms: u64) {
+        let Some(timing) = self.leases.get_mut(&lease) else { return };
+        let Some(at_ms) = timing.record_at_ms() else { return };
+        timing.record_slot = at_ms.div_ceil(RECORD_SLOT_MS).max(now_ms / RECORD_SLOT_MS + 1);
+        self.quiet.entry(timing.record_slot).or_default().push(lease);
     }
 
     fn hang(&mut self, lease: i64, now_ms: u64, at_ms: u64) {

@@ -25,9 +25,32 @@ pub const CHECKPOINT_LOG_BYTES_MAX: u64 = 512 << 20;
 pub const EXPIRIES_PER_APPEND_MAX: usize = 4_096;
 /// Revocations proposed and not yet applied at most: a log that waits for a full disk must not gather them without end.
 pub const REVOCATIONS_UNDER_WAY_MAX: usize = 16 * EXPIRIES_PER_APPEND_MAX;
+/// Leases of which a rest is recorded, or forgotten, in one entry at most (L-13).
+pub const RECORDS_PER_ENTRY_MAX: usize = 1_000;
+/// Leases of which a rest is recorded in one step at most.
+pub const RECORDS_PER_STEP_MAX: usize = 4_000;
+/// Seconds left of a lease below which nothing is recorded any more: a successor then gives it a full time again, and
+/// recording so little would cost more than it saves.
+pub const RECORDED_REST_MIN_SECONDS: i64 = 5;
+/// A lease that is not renewed is recorded when half of its time is left, and again after each further part of this
+/// size.
+pub const RECORDED_PARTS: i64 = 8;
 /// Time after a rewrite that failed (a full disk, say) before the next is planned, in milliseconds.
 pub const REWRITE_RETRY_MS: u64 = 10_000;
 /// How long a proposal may be under way before its lease may be proposed for revocation again, in milliseconds.
 pub const REVOKE_RETRY_MS: u64 = 7_000;
+/// Lease questions in one message to the leader at most.
+pub const LEASE_QUESTIONS_PER_MESSAGE_MAX: usize = 4_096;
+/// A lease question that the leader did not answer is asked again after this many milliseconds.
+pub const LEASE_ASK_RETRY_MS: u64 = 500;
+/// The same, if whoever was asked said that it does not lead (L-6).
+pub const LEASE_REASK_MS: u64 = 50;
+/// Milliseconds by which survivors of a leader that is gone stand apart, in the order of their ids: more than a pre-vote
+/// takes on a near network, so that the first is not disturbed by the second.
+pub const FAILOVER_STEP_MS: u64 = 5;
+/// Milliseconds an election may take before this member stands again, or after another one.
+pub const FAILOVER_ROUND_MS: u64 = 40;
+/// How often it stands before it leaves the rest to the election timeout.
+pub const FAILOVER_TRIES: u32 = 8;
 /// A read confirmation that did not come is asked for again after this many milliseconds (KV-8).
 pub const READ_RETRY_MS: u64 = 500;

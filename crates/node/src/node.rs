@@ -8,29 +8,34 @@
 //! with, and is carried out after, the picture that contains its effect. Background slices run after the batch's
 //! replies are made, and are bounded.
 
+mod failover;
+mod lease_ask;
+mod lease_log;
 mod leases;
 mod propose;
 mod transfer;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::BytesMut;
 use cetera_mvcc::EventRec;
 use cetera_plant::{Bug, is_planted};
+use cetera_proto::ceterapb::LeaseReply;
 use cetera_proto::ceterapb::{PeerMessage, peer_message::Body};
 use cetera_proto::raftpb;
+use cetera_raft::rng::Rng;
 use cetera_raft::{Entry, EntryKind, Group, Ready, Role};
 use cetera_state::State;
 use cetera_storage::wal::{WalBatch, WalEntry};
 use prost::Message as _;
 
-use crate::event::{Change, Effects, Event, EventBatch, Fatal, Proposal, Refusal, Reply, Ticket, WalWrite};
+use crate::event::{Change, Effects, Event, EventBatch, Fatal, Proposal, Refusal, Renewal, Reply, Ticket, WalWrite};
 use crate::job::{Job, JobDone};
 use crate::lessor::Lessor;
 use crate::limits;
 use crate::published::{MemberProgress, Published};
-use crate::read::{Reads, Waiting};
+use crate::read::{LeaseWant, Reads, Waiting};
 use crate::waiters::Waiters;
 
 /// What does not change while a member runs.
@@ -82,8 +87,17 @@ pub struct Node {
     heard_ms: BTreeMap<u64, u64>,
     /// What was published of them last.
     progress: Arc<Vec<MemberProgress>>,
-    /// Keep-alives of leases whose revocation is under way.
-    ending: HashMap<i64, Vec<Ticket>>,
+    /// Keep-alives that wait for what the log does to their lease.
+    unsettled: BTreeMap<i64, Vec<leases::Unsettled>>,
+    /// Leases renewed although a rest is recorded: the record must go. Not proposed yet, and proposed.
+    to_clear: BTreeSet<i64>,
+    clearing: BTreeSet<i64>,
+    /// Lease questions of this member's clients, on their way to the leader.
+    asks: lease_ask::Asks,
+    /// Answers to other members' lease questions, by member, for the end of the step.
+    answers: BTreeMap<u64, Vec<LeaseReply>>,
+    failover: Option<failover::Failover>,
+    rng: Rng,
     /// Request ids of revocations proposed by this member's lessor.
     revocations: HashMap<u64, i64>,
     own_requests: u64,
@@ -126,6 +140,7 @@ impl Node {
             Outlook { leader: group.leader(), leader_since_ms: now_ms, mode: Mode::Running, progress: Arc::default() };
         let published = Arc::new(picture(&config, &group, &mut state, outlook)?);
         let reads = Reads::new(config.member_id, config.nonce);
+        let (asks, rng) = (lease_ask::Asks::new(config.nonce), Rng::new(config.nonce ^ config.member_id));
         let seen = (group.role(), group.term(), group.leader());
         Ok(Self {
             config,
@@ -145,7 +160,13 @@ impl Node {
             transfers: Vec::new(),
             heard_ms: BTreeMap::new(),
             progress: Arc::default(),
-            ending: HashMap::new(),
+            unsettled: BTreeMap::new(),
+            to_clear: BTreeSet::new(),
+            clearing: BTreeSet::new(),
+            asks,
+            answers: BTreeMap::new(),
+            failover: None,
+            rng,
             revocations: HashMap::new(),
             own_requests: 0,
             settling: Vec::new(),
@@ -213,6 +234,7 @@ impl Node {
         for event in events.drain(..) {
             self.take(event, &mut effects);
         }
+        self.stand(&mut effects);
         self.propose(&mut effects);
         self.advance(&mut effects)?;
         // What was held, if a leader was found just now.
@@ -221,6 +243,8 @@ impl Node {
         self.settle_transfers(&mut effects);
         self.confirm_reads(&mut effects)?;
         self.expire_leases(&mut effects)?;
+        self.record_leases(&mut effects)?;
+        self.exchange_leases(&mut effects);
         if slices {
             self.slices()?;
         }
@@ -240,32 +264,20 @@ impl Node {
                 }
             }
             Event::Renew(renewals) => {
-                for renewal in renewals {
-                    self.enqueue(Waiting::Renew(renewal), effects);
+                for Renewal { ticket, lease } in renewals {
+                    self.want(ticket, LeaseWant::Renew(lease), effects);
                 }
             }
-            Event::Lease(ticket, question) if self.leads() => {
-                self.enqueue(Waiting::Question(ticket, question), effects)
-            }
-            Event::Lease(ticket, _) => {
-                let refusal = if self.leader() == 0 { Refusal::NoLeader } else { Refusal::NotPrimaryLessor };
-                refuse_all([ticket], refusal, effects);
-            }
+            Event::Lease(ticket, question) => self.want(ticket, LeaseWant::Ask(question), effects),
             Event::Settle(ticket) => self.settling.push(ticket),
             Event::Peer(messages) => {
                 if self.mode == Mode::Running {
                     for message in messages {
-                        self.hear(message);
+                        self.hear(message, effects);
                     }
                 }
             }
-            Event::PeerGone(member) => {
-                if self.mode == Mode::Running && member == self.group.leader() {
-                    self.group.leader_connection_lost();
-                }
-                self.heard_ms.remove(&member);
-                self.group.report_unreachable(member);
-            }
+            Event::PeerGone(member) => self.peer_gone(member),
             Event::PeerUnreachable(member) => self.group.report_unreachable(member),
             // Follows: until then a snapshot is refused by dropping it.
             Event::Snapshot(_) | Event::SnapshotSent { .. } => {}
@@ -279,9 +291,9 @@ impl Node {
                 refuse_all(self.held.drain(), Refusal::Stopped, effects);
                 self.fail_transfers(Refusal::Stopped, effects);
                 if self.is_cut_off() {
-                    self.lessor.demote();
-                    self.fail_endings(effects);
-                    refuse_waiting(self.reads.expire(u64::MAX), Refusal::NoLeader, effects);
+                    self.step_down(effects);
+                    refuse_all(self.asks.drain(), Refusal::NoLeader, effects);
+                    self.refuse_waiting(u64::MAX, Refusal::NoLeader, effects);
                 }
             }
             Event::Job(done) => self.job_done(done, effects),
@@ -290,31 +302,40 @@ impl Node {
                 refuse_all(self.waiters.drain(), Refusal::Stopped, effects);
                 refuse_all(self.held.drain(), Refusal::Stopped, effects);
                 self.fail_transfers(Refusal::Stopped, effects);
-                refuse_waiting(self.reads.expire(u64::MAX), Refusal::Stopped, effects);
+                refuse_all(self.asks.drain(), Refusal::Stopped, effects);
+                self.refuse_waiting(u64::MAX, Refusal::Stopped, effects);
+                self.refuse_unsettled(Refusal::Stopped, effects);
                 refuse_all(self.settling.drain(..), Refusal::Stopped, effects);
             }
         }
     }
 
     /// A message of another member.
-    fn hear(&mut self, message: PeerMessage) {
-        if self.state.membership().get(message.from).is_some() {
-            self.heard_ms.insert(message.from, self.now_ms);
+    fn hear(&mut self, message: PeerMessage, effects: &mut Effects) {
+        let PeerMessage { from, body, .. } = message;
+        let is_member = self.state.membership().get(from).is_some();
+        if is_member {
+            self.heard_ms.insert(from, self.now_ms);
         }
-        match message.body {
-            Some(Body::Raft(message)) => self.group.step(message),
-            // Of a later version: to us it says nothing.
-            None => {}
+        match body {
+            Some(Body::Raft(message)) => {
+                self.yield_to(&message);
+                self.group.step(message);
+            }
+            Some(Body::LeaseAsk(ask)) if is_member => self.hear_lease_ask(from, ask, effects),
+            Some(Body::LeaseAnswer(answer)) if is_member => self.hear_lease_answer(answer, effects),
+            // From one that is no member, or of a later version: to us it says nothing.
+            Some(Body::LeaseAsk(_) | Body::LeaseAnswer(_)) | None => {}
         }
     }
 
     fn enqueue(&mut self, waiting: Waiting, effects: &mut Effects) {
         if self.mode == Mode::Stopped {
-            refuse_waiting(vec![waiting], Refusal::Stopped, effects);
+            self.refuse(waiting, Refusal::Stopped, effects);
         } else if self.is_cut_off() {
-            refuse_waiting(vec![waiting], Refusal::NoLeader, effects);
+            self.refuse(waiting, Refusal::NoLeader, effects);
         } else if self.reads.len() >= limits::WAITING_READS_MAX {
-            refuse_waiting(vec![waiting], Refusal::TooManyRequests, effects);
+            self.refuse(waiting, Refusal::TooManyRequests, effects);
         } else {
             self.reads.push(waiting, self.now_ms + self.config.request_timeout_ms());
         }
@@ -338,7 +359,24 @@ impl Node {
         }
         refuse_all(self.waiters.expire(now_ms), Refusal::Timeout, effects);
         refuse_all(self.held.expire(now_ms), Refusal::DeadlineExceeded, effects);
-        refuse_waiting(self.reads.expire(now_ms), Refusal::Timeout, effects);
+        let refusal = if self.leader() == 0 { Refusal::NoLeader } else { Refusal::Timeout };
+        refuse_all(self.asks.expire(now_ms), refusal, effects);
+        self.refuse_waiting(now_ms, Refusal::Timeout, effects);
+        self.expire_unsettled(effects);
+    }
+
+    /// Refuses what waits for a confirmed round and whose time is up.
+    fn refuse_waiting(&mut self, now_ms: u64, refusal: Refusal, effects: &mut Effects) {
+        for waiting in self.reads.expire(now_ms) {
+            self.refuse(waiting, refusal, effects);
+        }
+    }
+
+    fn refuse(&mut self, waiting: Waiting, refusal: Refusal, effects: &mut Effects) {
+        match waiting {
+            Waiting::Read(ticket) => refuse_all([ticket], refusal, effects),
+            Waiting::Lease(asker, _) => self.reply_lease(asker, Reply::Refused(refusal), effects),
+        }
     }
 
     /// Carries out every ready until the group is quiet.
@@ -433,7 +471,7 @@ impl Node {
             }
         }
         if self.leads() && entry.term == self.group.term() && self.lessor.primary_in() != Some(entry.term) {
-            self.step_down(effects);
+            self.forget_words();
             let leases = self.state.leases().iter().map(|(id, lease)| (id, lease.ttl, lease.remaining_ttl));
             self.lessor.promote(entry.term, leases, self.now_ms, self.config.election_ms);
         }
@@ -457,10 +495,10 @@ impl Node {
         for waiting in self.reads.ready(self.state.applied_index()) {
             match waiting {
                 Waiting::Read(ticket) => effects.replies.push((ticket, Reply::Read)),
-                Waiting::Renew(renewal) => self.renew(renewal, effects),
-                Waiting::Question(ticket, question) => {
+                Waiting::Lease(asker, LeaseWant::Renew(lease)) => self.renew(asker, lease, effects),
+                Waiting::Lease(asker, LeaseWant::Ask(question)) => {
                     let answer = self.answer(question);
-                    effects.replies.push((ticket, answer));
+                    self.reply_lease(asker, answer, effects);
                 }
             }
         }
@@ -478,13 +516,6 @@ impl Node {
 
     fn leads(&self) -> bool {
         self.group.role() == Role::Leader && !self.is_cut_off()
-    }
-
-    /// Request ids of the node's own proposals: the member's two bytes as everywhere (ID-5), then
-    /// [`FRONT_REQUEST_BIT`] clear, which every front sets.
-    fn own_request_id(&mut self) -> u64 {
-        self.own_requests += 1;
-        (self.config.member_id << 48) | (self.config.nonce & 0x7fff) << 32 | (self.own_requests & 0xffff_ffff)
     }
 
     /// A slice each of compaction and of following a rewrite.
@@ -656,10 +687,6 @@ fn encode_entries(entries: &[Entry]) -> Vec<WalEntry> {
 
 fn refuse_all(tickets: impl IntoIterator<Item = Ticket>, refusal: Refusal, effects: &mut Effects) {
     effects.replies.extend(tickets.into_iter().map(|ticket| (ticket, Reply::Refused(refusal))));
-}
-
-fn refuse_waiting(waiting: Vec<Waiting>, refusal: Refusal, effects: &mut Effects) {
-    refuse_all(waiting.iter().map(Waiting::ticket), refusal, effects);
 }
 
 fn fatal(error: impl std::fmt::Display) -> Fatal {

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use cetera_plant::{Bug, is_planted};
 
-use crate::event::{LeaseQuestion, Renewal, Ticket};
+use crate::event::{LeaseQuestion, Ticket};
 use crate::limits::READ_RETRY_MS;
 
 /// What a confirmed round lets go.
@@ -18,19 +18,31 @@ use crate::limits::READ_RETRY_MS;
 pub(crate) enum Waiting {
     /// A read.
     Read(Ticket),
-    /// A keep-alive: leadership confirmed after it arrived.
-    Renew(Renewal),
-    /// A question for the lessor, likewise: a grant acknowledged elsewhere is known here by then.
-    Question(Ticket, LeaseQuestion),
+    /// Something for the lessor: leadership confirmed after it arrived, and a grant acknowledged elsewhere known here.
+    Lease(Asker, LeaseWant),
 }
 
-impl Waiting {
-    pub(crate) fn ticket(&self) -> Ticket {
-        match self {
-            Self::Read(ticket) | Self::Question(ticket, _) => *ticket,
-            Self::Renew(renewal) => renewal.ticket,
-        }
-    }
+/// What is wanted of the lessor.
+#[derive(Copy, Clone, Debug)]
+pub(crate) enum LeaseWant {
+    /// A keep-alive.
+    Renew(i64),
+    /// A question.
+    Ask(LeaseQuestion),
+}
+
+/// Who wants it.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Asker {
+    /// A call on this member.
+    Client(Ticket),
+    /// Another member, under a number of its own.
+    Member {
+        /// Its id.
+        member: u64,
+        /// Its number.
+        number: u64,
+    },
 }
 
 struct Round {
@@ -104,6 +116,28 @@ impl Reads {
             round.waiting.append(&mut self.queued);
             self.queued = round.waiting;
         }
+    }
+
+    /// Everything that waits for the lessor, in whatever stage, with its deadline.
+    pub(crate) fn take_leases(&mut self) -> Vec<(u64, Asker, LeaseWant)> {
+        let mut taken = Vec::new();
+        let mut take = |list: &mut Vec<(u64, Waiting)>| {
+            list.retain(|(deadline, waiting)| match waiting {
+                Waiting::Lease(asker, want) => {
+                    taken.push((*deadline, *asker, *want));
+                    false
+                }
+                Waiting::Read(_) => true,
+            });
+        };
+        for (_, waiting) in &mut self.confirmed {
+            take(waiting);
+        }
+        if let Some(round) = &mut self.round {
+            take(&mut round.waiting);
+        }
+        take(&mut self.queued);
+        taken
     }
 
     /// Everything confirmed at or below `applied`.

@@ -8,6 +8,7 @@
 pub mod services;
 
 /// What members say to each other.
+#[allow(clippy::large_enum_variant)] // nearly all of them are the large one
 pub mod ceterapb {
     include!(concat!(env!("OUT_DIR"), "/ceterapb.rs"));
 

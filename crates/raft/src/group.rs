@@ -554,6 +554,11 @@ impl Group {
         }
     }
 
+    /// Whether the leader was not heard of for an election timeout, or counts as such: then pre-votes are granted.
+    pub fn leader_is_silent(&self) -> bool {
+        self.role() == Role::Follower && self.raw.raft.election_elapsed >= self.config.election_ticks
+    }
+
     fn step_proposal(&mut self, entries: Vec<eraftpb::Entry>) -> Result<(), ProposeError> {
         if entries.is_empty() {
             return Ok(());

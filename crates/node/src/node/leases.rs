@@ -1,87 +1,118 @@
-//! Leases at this member: what the log did to them, renewals, questions, and their end.
+//! Leases at this member: renewals and questions, and who waits for what the log does to a lease.
 //!
-//! Time is the lessor's ([`crate::lessor`]); the log is the group's. Here the two meet: a revocation is proposed once a
-//! deadline has passed, only as leader of the present term, and a renewal is answered from memory after a confirmed
-//! round.
+//! Time is the lessor's ([`crate::lessor`]); the log is the group's ([`super::lease_log`]). A renewal is answered from
+//! memory after a confirmed round, with two exceptions that wait for the log: a lease whose end is proposed, and one of
+//! which less than its full time is recorded. The record must be gone before the renewal is acknowledged, or a successor
+//! would count from it.
 
 use bytes::Bytes;
-use cetera_plant::{Bug, is_planted};
-use cetera_proto::etcdserverpb as pb;
 use cetera_state::LeaseEffect;
-use prost::Message as _;
 
-use super::{Mode, Node, refuse_all};
-use crate::event::{Effects, Fatal, LeaseQuestion, Refusal, Renewal, Reply, Ticket};
+use super::Node;
+use crate::event::{Effects, LeaseQuestion, Refusal, Reply};
 use crate::lessor::Renewed;
-use crate::limits;
+use crate::read::{Asker, LeaseWant};
+
+/// A keep-alive that waits for the log.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Unsettled {
+    asker: Asker,
+    deadline_ms: u64,
+}
 
 impl Node {
+    /// What an applied entry did.
     pub(super) fn lease_effect(&mut self, effect: Option<&LeaseEffect>, effects: &mut Effects) {
         match effect {
             Some(&LeaseEffect::Granted { id, ttl }) => self.lessor.granted(id, ttl, self.now_ms),
             Some(LeaseEffect::Revoked { id }) => {
                 self.lessor.revoked(*id);
-                for ticket in self.ending.remove(id).unwrap_or_default() {
-                    effects.replies.push((ticket, Reply::Renewed { ttl: 0 }));
+                for Unsettled { asker, .. } in self.unsettled.remove(id).unwrap_or_default() {
+                    self.reply_lease(asker, Reply::Renewed { ttl: 0 }, effects);
                 }
             }
-            Some(LeaseEffect::Checkpointed(_)) | None => {}
+            Some(LeaseEffect::Checkpointed(recorded)) => {
+                for (id, _) in recorded.iter().filter(|(_, left)| *left == 0) {
+                    self.clearing.remove(id);
+                    self.lessor.record_cleared(*id, self.now_ms);
+                    for Unsettled { asker, .. } in self.unsettled.remove(id).unwrap_or_default() {
+                        self.renew(asker, *id, effects);
+                    }
+                }
+            }
+            None => {}
         }
     }
 
-    /// Leadership, and with it the time of leases, is another's.
+    /// Leadership, and with it the time of leases, is another's. Whoever waits for it is sent there: a client's
+    /// keep-alive that nobody confirmed by an error, so that it may try another member (L-8), the rest by asking.
     pub(super) fn step_down(&mut self, effects: &mut Effects) {
         self.lessor.demote();
-        self.revocations.clear();
-        self.fail_endings(effects);
-    }
-
-    pub(super) fn renew(&mut self, renewal: Renewal, effects: &mut Effects) {
-        if !self.lessor.is_primary() || !self.leads() {
-            effects.replies.push((renewal.ticket, Reply::Refused(Refusal::NotPrimaryLessor)));
-            return;
-        }
-        match self.lessor.renew(renewal.lease, self.now_ms) {
-            Renewed::For(ttl) => effects.replies.push((renewal.ticket, Reply::Renewed { ttl })),
-            Renewed::Unknown => effects.replies.push((renewal.ticket, Reply::Renewed { ttl: 0 })),
-            Renewed::Ending => self.ending.entry(renewal.lease).or_default().push(renewal.ticket),
-        }
-    }
-
-    /// Proposes the revocation of every lease whose deadline has passed: one entry each, all in one append, only as
-    /// leader of the present term, so that an old leader's entries can never commit.
-    pub(super) fn expire_leases(&mut self, effects: &mut Effects) -> Result<(), Fatal> {
-        if self.mode != Mode::Running || !(self.leads() || is_planted(Bug::RevokeByOldLeader)) {
-            return Ok(());
-        }
-        if self.revocations.len() >= limits::REVOCATIONS_UNDER_WAY_MAX {
-            return Ok(());
-        }
-        let due = self.lessor.expire(self.now_ms, limits::REVOKE_RETRY_MS, limits::EXPIRIES_PER_APPEND_MAX);
-        if due.is_empty() {
-            return Ok(());
-        }
-        let requests: Vec<(u64, i64, Bytes)> = due
-            .into_iter()
-            .map(|lease| {
-                let id = self.own_request_id();
-                let request = pb::InternalRaftRequest {
-                    header: Some(pb::RequestHeader { id, ..Default::default() }),
-                    lease_revoke: Some(Box::new(pb::LeaseRevokeRequest { id: lease })),
-                    ..Default::default()
-                };
-                (id, lease, request.encode_to_vec().into())
-            })
-            .collect();
-        if self.group.propose(requests.iter().map(|(_, _, request)| request.clone())).is_ok() {
-            self.revocations.extend(requests.iter().map(|(id, lease, _)| (*id, *lease)));
-            self.advance(effects)?;
-        } else {
-            for (_, lease, _) in requests {
-                self.lessor.revocation_dropped(lease, self.now_ms);
+        self.forget_words();
+        for (lease, unsettled) in std::mem::take(&mut self.unsettled) {
+            for Unsettled { asker, deadline_ms } in unsettled {
+                match asker {
+                    Asker::Client(ticket) => self.asks.push(ticket, LeaseWant::Renew(lease), deadline_ms),
+                    Asker::Member { .. } => self.not_primary(asker, effects),
+                }
             }
         }
-        Ok(())
+        for (deadline_ms, asker, want) in self.reads.take_leases() {
+            match (asker, want) {
+                (Asker::Client(ticket), LeaseWant::Ask(_)) => self.asks.push(ticket, want, deadline_ms),
+                _ => self.not_primary(asker, effects),
+            }
+        }
+    }
+
+    /// What an earlier term proposed about leases is decided: all of it is applied, or none of it ever will be.
+    pub(super) fn forget_words(&mut self) {
+        self.revocations.clear();
+        self.to_clear.clear();
+        self.clearing.clear();
+    }
+
+    fn not_primary(&mut self, asker: Asker, effects: &mut Effects) {
+        self.reply_lease(asker, Reply::Refused(Refusal::NotPrimaryLessor), effects);
+    }
+
+    /// Leadership was confirmed after this keep-alive arrived.
+    pub(super) fn renew(&mut self, asker: Asker, lease: i64, effects: &mut Effects) {
+        if !self.lessor.is_primary() || !self.leads() {
+            return self.not_primary(asker, effects);
+        }
+        match self.lessor.renew(lease, self.now_ms) {
+            Renewed::For(ttl) if !self.lessor.is_recorded(lease) => {
+                self.reply_lease(asker, Reply::Renewed { ttl }, effects);
+            }
+            Renewed::Unknown => self.reply_lease(asker, Reply::Renewed { ttl: 0 }, effects),
+            renewed => {
+                if renewed != Renewed::Ending {
+                    self.to_clear.insert(lease);
+                }
+                let deadline_ms = self.now_ms + self.config.request_timeout_ms();
+                self.unsettled.entry(lease).or_default().push(Unsettled { asker, deadline_ms });
+            }
+        }
+    }
+
+    /// Refuses those for whom the log took too long.
+    pub(super) fn expire_unsettled(&mut self, effects: &mut Effects) {
+        let mut over = Vec::new();
+        self.unsettled.retain(|_, unsettled| {
+            over.extend(unsettled.extract_if(.., |it| it.deadline_ms <= self.now_ms));
+            !unsettled.is_empty()
+        });
+        for Unsettled { asker, .. } in over {
+            self.reply_lease(asker, Reply::Refused(Refusal::Timeout), effects);
+        }
+    }
+
+    /// Refuses everyone who waits for the log.
+    pub(super) fn refuse_unsettled(&mut self, refusal: Refusal, effects: &mut Effects) {
+        for Unsettled { asker, .. } in std::mem::take(&mut self.unsettled).into_values().flatten() {
+            self.reply_lease(asker, Reply::Refused(refusal), effects);
+        }
     }
 
     pub(super) fn answer(&self, question: LeaseQuestion) -> Reply {
@@ -99,16 +130,8 @@ impl Node {
         }
     }
 
-    pub(super) fn lease_keys(&self, lease: i64) -> Vec<Bytes> {
+    fn lease_keys(&self, lease: i64) -> Vec<Bytes> {
         let lease = self.state.leases().get(lease);
         lease.map(|lease| lease.keys().map(Bytes::copy_from_slice).collect()).unwrap_or_default()
-    }
-
-    pub(super) fn fail_endings(&mut self, effects: &mut Effects) {
-        let mut ending: Vec<(i64, Vec<Ticket>)> = self.ending.drain().collect();
-        ending.sort_unstable_by_key(|(lease, _)| *lease);
-        for (_, tickets) in ending {
-            refuse_all(tickets, Refusal::NotPrimaryLessor, effects);
-        }
     }
 }

@@ -50,7 +50,7 @@ impl Node {
     /// Proposes all that waits, if there is a leader to take it: writes as one append, or none of them.
     pub(super) fn propose(&mut self, effects: &mut Effects) {
         self.admit_proposals(effects);
-        if self.mode != Mode::Running || !self.group.takes_proposals() {
+        if self.mode != Mode::Running || !self.group.takes_proposals() || self.leader_is_gone() {
             return;
         }
         let proposals = std::mem::take(&mut self.held.proposals);

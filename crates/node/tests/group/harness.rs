@@ -43,6 +43,8 @@ pub(crate) struct Host {
     pub(crate) stalled: bool,
     /// It gets no time and no messages: paused.
     pub(crate) paused: bool,
+    /// When it asked to be woken.
+    wake_ms: Option<u64>,
     pub(crate) replies: Vec<(u64, Reply)>,
     pub(crate) batches: Vec<Arc<EventBatch>>,
     pub(crate) report: Report,
@@ -76,6 +78,7 @@ fn host() -> Host {
         life: None,
         stalled: false,
         paused: false,
+        wake_ms: None,
         replies: Vec::new(),
         batches: Vec::new(),
         report: Report::default(),
@@ -142,8 +145,22 @@ impl Cluster {
     pub(crate) fn crash(&mut self, at: usize) {
         let host = &mut self.hosts[at];
         host.life = None;
+        host.wake_ms = None;
         host.stalled = false;
         host.vfs = host.vfs.crash(self.nonce);
+    }
+
+    /// Its process is killed, and the others see their connections to it reset.
+    pub(crate) fn kill(&mut self, at: usize) {
+        self.crash(at);
+        for other in (0..self.hosts.len()).filter(|other| *other != at) {
+            self.gone(other, at);
+        }
+    }
+
+    /// A member sees its connection to another one reset.
+    pub(crate) fn gone(&mut self, at: usize, other: usize) {
+        self.step(at, vec![Event::PeerGone(other as u64 + 1)]);
     }
 
     pub(crate) fn node(&self, at: usize) -> &Node {
@@ -161,7 +178,8 @@ impl Cluster {
             let host = &mut self.hosts[at];
             let Some(life) = &mut host.life else { return };
             let effects = life.node.step(&mut events).expect("the member goes on");
-            let Effects { wal, messages, events: batch, replies, jobs, release_wal, .. } = effects;
+            let Effects { wal, messages, events: batch, replies, jobs, release_wal, wake_ms, .. } = effects;
+            host.wake_ms = wake_ms;
             if let Some(through) = release_wal {
                 life.wal.release(through).expect("releasing works");
             }
@@ -257,6 +275,19 @@ impl Cluster {
         }
     }
 
+    /// Less than a tick passes: only those who asked for it are woken. Messages take no time.
+    pub(crate) fn pass_ms(&mut self, ms: u64) {
+        for _ in 0..ms {
+            self.now_ms += 1;
+            for at in 0..self.hosts.len() {
+                if self.hosts[at].wake_ms.is_some_and(|wake| wake <= self.now_ms) {
+                    self.tick_one(at);
+                }
+            }
+            self.settle();
+        }
+    }
+
     /// The member that leads, in the highest term anyone runs in.
     pub(crate) fn leader(&self) -> Option<usize> {
         let leads = |at: &usize| {
@@ -311,13 +342,7 @@ impl Cluster {
             _ if promotes => write_promotion(whom as u64 + 1),
             _ => write_member(&Member { is_learner: learner, ..member(whom) }),
         };
-        let change = ConfChange {
-            id,
-            r#type: kind as i32,
-            node_id: whom as u64 + 1,
-            context: context.into(),
-            ..Default::default()
-        };
+        let change = ConfChange { id, r#type: kind as i32, node_id: whom as u64 + 1, context: context.into() };
         let ticket = Ticket { front: 0, slot: id };
         self.step(at, vec![Event::Change(Change { ticket, change, promotes })]);
         id

@@ -1,6 +1,6 @@
 //! Time over leases in a group: who holds it, and what a successor gives.
 
-use cetera_node::event::{Event, LeaseQuestion, Refusal, Reply, Ticket};
+use cetera_node::event::{Event, LeaseQuestion, Reply, Ticket};
 
 use crate::harness::{Cluster, ELECTION_MS, TICK_MS, put};
 
@@ -35,7 +35,7 @@ fn a_lease_ends_on_all_members_once_its_time_is_up() {
         assert_eq!(cluster.value(at, "k"), None);
     }
     assert!(matches!(time_to_live(&mut cluster, leader, 9), Some(Reply::TimeToLive { ttl: -1, .. })));
-    assert!(matches!(time_to_live(&mut cluster, (leader + 1) % 3, 9), Some(Reply::Refused(Refusal::NotPrimaryLessor))));
+    assert!(matches!(time_to_live(&mut cluster, (leader + 1) % 3, 9), Some(Reply::TimeToLive { ttl: -1, .. })));
 }
 
 #[test]
@@ -118,4 +118,109 @@ fn a_grant_acknowledged_elsewhere_is_known_to_the_lessor() {
     cluster.resume_disk(leader);
     cluster.tick(1);
     assert!(matches!(cluster.answer(leader, renewal), Some(Reply::Renewed { ttl: 60 })));
+}
+
+/// What the log says is left of a lease.
+fn recorded(cluster: &Cluster, at: usize, lease: i64) -> i64 {
+    cluster.node(at).state().leases().get(lease).expect("the lease is there").remaining_ttl
+}
+
+#[test]
+fn a_lease_that_nobody_renews_is_recorded_and_a_successor_counts_from_there() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect(None);
+    cluster.grant(leader, 9, 80);
+    cluster.propose(leader, put("k", "v", 9));
+    cluster.tick(seconds(39));
+    assert_eq!(recorded(&cluster, leader, 9), 0, "half of its time is not over");
+    cluster.tick(seconds(3));
+    for at in 0..3 {
+        assert_eq!(recorded(&cluster, at, 9), 40);
+    }
+    cluster.tick(seconds(30));
+    let left = recorded(&cluster, leader, 9);
+    assert!((10..=20).contains(&left), "{left}");
+    cluster.crash(leader);
+    let died_ms = cluster.now_ms;
+    let next = cluster.elect(Some(leader));
+    let until = cluster.now_ms;
+    assert!(matches!(
+        time_to_live(&mut cluster, next, 9),
+        Some(Reply::TimeToLive { ttl, granted: 80, .. }) if (left..=left + 1).contains(&ttl)
+    ));
+    // 80 seconds from the grant are never cut short, and not much is added to them.
+    while cluster.value(next, "k").is_some() {
+        cluster.tick(1);
+        assert!(cluster.now_ms < until + 25_000, "a full time again");
+    }
+    assert!(cluster.now_ms >= died_ms + 7_000, "early");
+    cluster.start(leader);
+    cluster.tick(30);
+    cluster.assert_equal();
+}
+
+#[test]
+fn a_lease_that_is_renewed_is_never_recorded() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect(None);
+    cluster.grant(leader, 9, 60);
+    cluster.settle();
+    for _ in 0..12 {
+        cluster.tick(seconds(20));
+        cluster.renew(leader, 9);
+        cluster.settle();
+        assert_eq!(recorded(&cluster, leader, 9), 0);
+    }
+}
+
+#[test]
+fn a_renewal_of_a_recorded_lease_is_acknowledged_once_the_record_is_gone() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect(None);
+    let (follower, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    cluster.grant(leader, 9, 60);
+    cluster.propose(leader, put("k", "v", 9));
+    cluster.tick(seconds(50));
+    assert!(recorded(&cluster, leader, 9) > 0);
+    for at in [follower, other] {
+        cluster.hosts[at].stalled = true;
+    }
+    let (own, asked) = (cluster.renew(leader, 9), cluster.renew(follower, 9));
+    cluster.tick(2);
+    assert!(cluster.answer(leader, own).is_none(), "a successor would count from the record");
+    assert!(cluster.answer(follower, asked).is_none());
+    for at in [follower, other] {
+        cluster.resume_disk(at);
+    }
+    cluster.tick(1);
+    assert!(matches!(cluster.answer(leader, own), Some(Reply::Renewed { ttl: 60 })));
+    assert!(matches!(cluster.answer(follower, asked), Some(Reply::Renewed { ttl: 60 })));
+    assert_eq!(recorded(&cluster, leader, 9), 0);
+    let renewed_ms = cluster.now_ms;
+    cluster.crash(leader);
+    let next = cluster.elect(Some(leader));
+    while cluster.value(next, "k").is_some() {
+        cluster.tick(1);
+    }
+    assert!(cluster.now_ms >= renewed_ms + 60_000 - TICK_MS, "a renewed lease ended early");
+}
+
+#[test]
+fn a_record_that_is_being_cleared_when_the_leader_goes_is_acknowledged_by_nobody() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect(None);
+    cluster.grant(leader, 9, 60);
+    cluster.tick(seconds(50));
+    cluster.isolate(leader, true);
+    let renewal = cluster.renew(leader, 9);
+    let next = cluster.elect(Some(leader));
+    cluster.tick(3);
+    cluster.isolate(leader, false);
+    cluster.tick(20);
+    let answer = cluster.answer(leader, renewal);
+    assert!(matches!(answer, Some(Reply::Refused(_))), "{answer:?}");
+    let again = cluster.renew(next, 9);
+    cluster.tick(2);
+    assert!(matches!(cluster.answer(next, again), Some(Reply::Renewed { ttl: 60 })));
+    cluster.assert_equal();
 }

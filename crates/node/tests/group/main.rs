@@ -2,8 +2,10 @@
 
 mod catch_up;
 mod changes;
+mod failover;
 mod failure;
 mod forward;
 mod harness;
+mod lease_ask;
 mod leases;
 mod transfer;
