@@ -660,6 +660,7 @@ fn picture(config: &NodeConfig, group: &Group, state: &mut State, outlook: Outlo
         progress,
         is_learner: state.membership().get(config.member_id).is_some_and(|me| me.is_learner),
         members: state.members(),
+        removed_members: state.membership().removed_list(),
         alarms: state.alarms(),
         cluster_version: state.cluster_version().map_or_else(|| "".into(), |version| version.to_string().into()),
         downgrade_target: Some(state.versions().downgrade())

@@ -1,5 +1,6 @@
 //! The applied state as readers see it: an immutable picture, replaced as a whole after every apply batch.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -56,6 +57,8 @@ pub struct Published {
     pub progress: Arc<Vec<MemberProgress>>,
     /// The members, by id.
     pub members: Arc<Vec<Member>>,
+    /// Ids of members that were removed: they never return.
+    pub removed_members: Arc<BTreeSet<u64>>,
     /// Active alarms.
     pub alarms: Arc<Vec<AlarmMember>>,
     /// Decided cluster version such as `3.7.0`; empty until decided (V-1).

@@ -26,6 +26,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::log;
 use crate::node_thread::{self, NodeHandle, NodeShell, NodeThreads};
+use crate::peer::PeersHandle;
 use crate::rpc::RequestIds;
 
 pub use publish::publish;
@@ -48,11 +49,12 @@ pub struct Running {
     _data_dir: DataDir,
 }
 
-/// Opens the data directory and starts the node. Returns when the node runs; it may not have a leader yet.
+/// Opens the data directory and starts the node. Returns when the node runs; it may not have a leader yet. What it says
+/// to other members goes to `peers`.
 ///
 /// # Errors
 /// One line that says what stands in the way.
-pub fn start(config: &Config) -> Result<Running, String> {
+pub fn start(config: &Config, peers: PeersHandle) -> Result<Running, String> {
     #[cfg(not(feature = "fault-hooks"))]
     let vfs: Arc<dyn Vfs> = Arc::new(RealVfs);
     #[cfg(feature = "fault-hooks")]
@@ -109,6 +111,7 @@ pub fn start(config: &Config) -> Result<Running, String> {
         checkpoints: opened.checkpoints,
         tick_ms: config.heartbeat_ms,
         sync_inline: true,
+        peers,
         sync: !config.unsafe_no_fsync,
         reserve_bytes: log_options().segment_bytes + 2 * wal_options(nonce).segment_bytes,
     };

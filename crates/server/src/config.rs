@@ -19,6 +19,9 @@ pub const STORAGE_VERSION: &str = "3.7.0";
 pub const GIT_SHA: &str = concat!("cetera-", env!("CARGO_PKG_VERSION"));
 /// Quota in bytes when the flag is 0 (`DefaultQuotaBytes`).
 pub const QUOTA_DEFAULT_BYTES: u64 = 2 << 30;
+/// Shortest timeout of reads and writes between members (`rafthttp.ConnReadTimeout`, `ConnWriteTimeout`): less is taken for
+/// this much.
+const RAFT_TIMEOUT_MIN: Duration = Duration::from_secs(5);
 /// Longest election timeout accepted, in milliseconds (`maxElectionMs`).
 const ELECTION_MS_MAX: u64 = 50_000;
 /// Largest request size accepted without a warning, in bytes (`recommendedMaxRequestBytes`).
@@ -69,6 +72,10 @@ pub struct Config {
     pub election_ms: u64,
     /// `--initial-election-tick-advance`.
     pub election_tick_advance: bool,
+    /// `--raft-read-timeout`.
+    pub raft_read_timeout: Duration,
+    /// `--raft-write-timeout`.
+    pub raft_write_timeout: Duration,
     /// `--pre-vote`.
     pub pre_vote: bool,
     /// `--strict-reconfig-check`.
@@ -150,6 +157,8 @@ impl Config {
             heartbeat_ms: number(&values, "heartbeat-interval")?,
             election_ms: number(&values, "election-timeout")?,
             election_tick_advance: values.bool("initial-election-tick-advance"),
+            raft_read_timeout: values.duration("raft-read-timeout").max(RAFT_TIMEOUT_MIN),
+            raft_write_timeout: values.duration("raft-write-timeout").max(RAFT_TIMEOUT_MIN),
             pre_vote: values.bool("pre-vote"),
             strict_reconfig_check: values.bool("strict-reconfig-check"),
             max_learners: number(&values, "max-learners")?,

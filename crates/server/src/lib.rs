@@ -17,6 +17,7 @@ pub mod log;
 pub mod metrics;
 pub mod node_thread;
 pub mod open_files;
+pub mod peer;
 pub mod program;
 mod remote;
 pub mod rpc;

@@ -162,6 +162,13 @@ fn short(file: &str) -> String {
 }
 
 /// `2006-01-02T15:04:05.999999Z`: UTC, microseconds, trailing zeros dropped.
+/// A moment as Go's JSON writes it, in UTC.
+pub fn rfc3339(since_epoch: Duration) -> String {
+    let mut out = String::new();
+    timestamp(since_epoch, &mut out);
+    out
+}
+
 fn timestamp(since_epoch: Duration, out: &mut String) {
     let seconds = since_epoch.as_secs();
     let (year, month, day) = civil(seconds / 86_400);

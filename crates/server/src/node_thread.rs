@@ -2,8 +2,9 @@
 //!
 //! The node thread sleeps until an event or a tick is due, takes everything that waits as one batch, steps the node and
 //! carries out the effects in their stated order. Log writes go to the log thread, which appends all it finds and
-//! syncs once, so that load makes the batch; when nothing else waits and this member is the only voter, the node thread
-//! syncs itself and saves two wake-ups.
+//! syncs once, so that load makes the batch; when nothing else waits and this member is alone, the node thread syncs itself
+//! and saves two wake-ups. In a group it never waits for a disk: heartbeats and the confirmation of reads go on while the
+//! log is synced, and messages are handed to the peers' thread before anything else is done.
 //!
 //! Order that matters: the picture is stored before any reply or event is posted. A write that the disk has no room for
 //! is refused before it is proposed, because what is in the group's log cannot be taken back: what got there all the
@@ -22,12 +23,15 @@ use cetera_mvcc::View;
 use cetera_node::event::{Effects, Event, Refusal, Reply, Ticket, WalWrite};
 use cetera_node::job::{Job, JobDone};
 use cetera_node::{Fatal, Node, Published};
+use cetera_proto::ceterapb::PeerMessage;
 use cetera_storage::vfs::Vfs;
 use cetera_storage::wal::{PrepareJob, Wal, WalError};
+use tokio::sync::Notify;
 
 use crate::clock;
 use crate::log;
 use crate::metrics::METRICS;
+use crate::peer::PeersHandle;
 use crate::seam::{Mail, Status};
 
 /// Where a front thread gets its mail.
@@ -51,6 +55,8 @@ struct Shared {
     wake: Condvar,
     published: Mutex<Arc<Published>>,
     changed: Condvar,
+    /// Told when the node took what the peers gave it, if that was as much as it may be given.
+    peer_room: Notify,
     disk_low: AtomicBool,
     work: mpsc::Sender<(Ticket, Work)>,
     own: Mutex<Own>,
@@ -68,6 +74,8 @@ struct Own {
 #[derive(Default)]
 struct Inbox {
     events: Vec<Event>,
+    /// Bytes of other members' messages among the events.
+    peer_bytes: usize,
     boxes: Vec<(u16, Arc<dyn MailBox>)>,
     stopping: bool,
 }
@@ -79,6 +87,28 @@ impl NodeHandle {
         inbox.events.push(event);
         drop(inbox);
         self.0.wake.notify_one();
+    }
+
+    /// Queues what another member said. False: the node has as much of it as it may be given until it took that.
+    pub(crate) fn hear(&self, messages: Vec<PeerMessage>, bytes: usize) -> bool {
+        let mut inbox = lock(&self.0.inbox);
+        inbox.events.push(Event::Peer(messages));
+        inbox.peer_bytes += bytes;
+        let room = inbox.peer_bytes < PEER_BYTES_MAX;
+        drop(inbox);
+        self.0.wake.notify_one();
+        room
+    }
+
+    /// Waits until the node may be given more of what other members say.
+    pub(crate) async fn room_for_peers(&self) {
+        loop {
+            let taken = self.0.peer_room.notified();
+            if lock(&self.0.inbox).peer_bytes < PEER_BYTES_MAX {
+                return;
+            }
+            taken.await;
+        }
     }
 
     /// The picture published last. Take it once per batch of calls.
@@ -168,6 +198,8 @@ pub struct NodeShell {
     pub tick_ms: u64,
     /// Whether this member may sync its log itself, while there is nobody but it.
     pub sync_inline: bool,
+    /// Where messages for other members go.
+    pub peers: PeersHandle,
     /// Whether the log is synced at all (`--unsafe-no-fsync`).
     pub sync: bool,
     /// Free bytes of the disk below which writes that grow the store are refused, so that the next files of both logs
@@ -186,6 +218,7 @@ pub fn spawn(node: Node, shell: NodeShell) -> std::io::Result<(NodeHandle, NodeT
         wake: Condvar::new(),
         published: Mutex::new(node.published()),
         changed: Condvar::new(),
+        peer_room: Notify::new(),
         disk_low: AtomicBool::new(false),
         work,
         own: Mutex::default(),
@@ -242,6 +275,7 @@ pub fn spawn(node: Node, shell: NodeShell) -> std::io::Result<(NodeHandle, NodeT
         jobs,
         tick: Duration::from_millis(shell.tick_ms),
         sync_inline: shell.sync_inline,
+        peers: shell.peers,
         vfs,
         checkpoints,
         reserve_bytes: shell.reserve_bytes,
@@ -251,6 +285,12 @@ pub fn spawn(node: Node, shell: NodeShell) -> std::io::Result<(NodeHandle, NodeT
 }
 
 impl NodeHandle {
+    /// Whether `new` names other members than the picture before it.
+    fn is_new_roster(&self, new: &Published) -> bool {
+        let published = lock(&self.0.published);
+        !Arc::ptr_eq(&published.members, &new.members) || !Arc::ptr_eq(&published.removed_members, &new.removed_members)
+    }
+
     /// Posts mail, grouped by front.
     fn post(&self, mail: Vec<(Ticket, Mail)>) {
         let boxes = lock(&self.0.inbox).boxes.clone();
@@ -287,6 +327,7 @@ struct Runner {
     jobs: mpsc::Sender<ShellJob>,
     tick: Duration,
     sync_inline: bool,
+    peers: PeersHandle,
     vfs: Arc<dyn Vfs>,
     checkpoints: PathBuf,
     reserve_bytes: u64,
@@ -294,6 +335,9 @@ struct Runner {
 
 /// How long a background slice that is due waits for a gap between batches.
 const SLICE_PATIENCE: Duration = Duration::from_millis(1);
+
+/// Bytes of other members' messages that wait for the node at most; one read more of each connection is taken.
+const PEER_BYTES_MAX: usize = 16 << 20;
 
 /// How often the free space of the disk is looked at.
 const DISK_LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -362,6 +406,9 @@ impl Runner {
             inbox = shared.wake.wait_timeout(inbox, until - now).unwrap_or_else(PoisonError::into_inner).0;
         }
         events.append(&mut inbox.events);
+        if std::mem::take(&mut inbox.peer_bytes) >= PEER_BYTES_MAX {
+            shared.peer_room.notify_waiters();
+        }
         if boxes.len() != inbox.boxes.len() {
             boxes.clone_from(&inbox.boxes);
         }
@@ -397,10 +444,13 @@ impl Runner {
 
     fn carry_out(
         &mut self,
-        effects: Effects,
+        mut effects: Effects,
         boxes: &[(u16, Arc<dyn MailBox>)],
         events: &mut Vec<Event>,
     ) -> Result<(), Fatal> {
+        // Before the log: entries travel while the disk here syncs them.
+        let roster = effects.publish.as_deref().filter(|new| self.handle.is_new_roster(new));
+        self.peers.post(&mut effects.messages, roster);
         if let Some(index) = effects.release_wal {
             self.log.release(index);
         }

@@ -17,6 +17,7 @@ use crate::http::Endpoints;
 use crate::log;
 use crate::node_thread::MailBox;
 use crate::open_files;
+use crate::peer::{PeerEndpoints, PeerListener, PeerOptions, Peers, PeersHandle};
 use crate::rpc::{RpcServices, Settings, watch::WatchService};
 
 /// Request messages may be this much longer than `--max-request-bytes` (G-2).
@@ -100,7 +101,10 @@ fn serve(config: Config) -> Result<(), String> {
     log_start(&config);
     open_files::raise()?;
     let listeners = bind(&config)?;
-    let running = bootstrap::start(&config)?;
+    let peer_listeners = bind_peers(&config)?;
+    let peers = PeersHandle::default();
+    let running = bootstrap::start(&config, peers.clone())?;
+    let peers = start_peers(&config, &running, peers, peer_listeners)?;
     // Until the member is ready, connections wait in the listeners' backlogs.
     if let Err(error) = bootstrap::publish(&running, &config) {
         return Err(ended_by_itself(running).unwrap_or(error));
@@ -132,6 +136,7 @@ fn serve(config: Config) -> Result<(), String> {
     fronts.stop(patience);
     running.handle.stop();
     let result = running.threads.join().map_err(|fatal| fatal.to_string());
+    peers.stop();
     log::info!("closed etcd server", "name" = config.name, "data-dir" = log::Shown(config.data_dir.display()));
     // A container's first process has no default action for signals.
     if let Some(signal) = signal.filter(|_| std::process::id() != 1) {
@@ -177,6 +182,33 @@ fn bind(config: &Config) -> Result<Vec<Bound>, String> {
         }
     }
     Ok(bound)
+}
+
+fn bind_peers(config: &Config) -> Result<Vec<PeerListener>, String> {
+    let bind = |url: &Url| {
+        PeerListener::bind(url)
+            .map_err(|error| format!("listen tcp {}:{}: bind: {}", url.host, url.port, plainly(&error)))
+    };
+    config.listen_peer.iter().map(bind).collect()
+}
+
+fn start_peers(
+    config: &Config,
+    running: &Running,
+    handle: PeersHandle,
+    listeners: Vec<PeerListener>,
+) -> Result<Peers, String> {
+    let options = PeerOptions {
+        member_id: running.member_id,
+        cluster_id: running.cluster_id,
+        advertise_peer: config.advertise_peer.clone(),
+        remotes: running.remotes.clone(),
+        read_timeout: config.raft_read_timeout,
+        write_timeout: config.raft_write_timeout,
+    };
+    let source = running.handle.clone();
+    let http = PeerEndpoints::new(Arc::new(move || source.published()));
+    Peers::start(handle, options, listeners, running.handle.clone(), http).map_err(|error| error.to_string())
 }
 
 /// An error as Go words the common one.

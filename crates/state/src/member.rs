@@ -72,7 +72,7 @@ impl From<JsonError> for Refusal {
 #[derive(Clone, Debug, Default)]
 pub struct Membership {
     members: BTreeMap<u64, Member>,
-    removed: BTreeSet<u64>,
+    removed: Arc<BTreeSet<u64>>,
     voters: BTreeSet<u64>,
     learners: BTreeSet<u64>,
     /// What readers get; replaced on change.
@@ -83,7 +83,7 @@ impl Membership {
     pub(crate) fn restore(members: Vec<Member>, removed: BTreeSet<u64>, conf_state: &ConfState) -> Self {
         let mut this = Self {
             members: members.into_iter().map(|m| (m.id, m)).collect(),
-            removed,
+            removed: Arc::new(removed),
             voters: conf_state.voters.iter().copied().collect(),
             learners: conf_state.learners.iter().copied().collect(),
             list: Arc::default(),
@@ -105,6 +105,11 @@ impl Membership {
     /// Ids that were members once.
     pub fn removed(&self) -> &BTreeSet<u64> {
         &self.removed
+    }
+
+    /// The same, shared.
+    pub fn removed_list(&self) -> Arc<BTreeSet<u64>> {
+        self.removed.clone()
     }
 
     /// The raft configuration after the last applied entry.
@@ -194,7 +199,7 @@ impl Membership {
         self.members.remove(&id);
         self.voters.remove(&id);
         self.learners.remove(&id);
-        self.removed.insert(id);
+        Arc::make_mut(&mut self.removed).insert(id);
         Ok(MemberChange::Removed(id))
     }
 

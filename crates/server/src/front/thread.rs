@@ -123,10 +123,7 @@ impl Bound {
     /// # Errors
     /// The name does not resolve or the address cannot be bound.
     pub fn bind(url: &Url, serving: Serving) -> io::Result<Bound> {
-        let mut addresses: Vec<SocketAddr> = (url.host.as_str(), url.port).to_socket_addrs()?.collect();
-        addresses.sort_by_key(SocketAddr::is_ipv6);
-        let listener = TcpListener::bind(addresses.as_slice())?;
-        listener.set_nonblocking(true)?;
+        let listener = listen(url)?;
         Ok(Bound { address: listener.local_addr()?, listener, serving })
     }
 
@@ -134,6 +131,15 @@ impl Bound {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+}
+
+/// A listener on a URL that is ready for a runtime.
+pub(crate) fn listen(url: &Url) -> io::Result<TcpListener> {
+    let mut addresses: Vec<SocketAddr> = (url.host.as_str(), url.port).to_socket_addrs()?.collect();
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    let listener = TcpListener::bind(addresses.as_slice())?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 impl Fronts {

@@ -107,6 +107,7 @@ impl TestMember {
             checkpoints: opened.checkpoints,
             tick_ms: 10,
             sync_inline: true,
+            peers: Default::default(),
             sync: true,
             reserve_bytes,
         };

@@ -1,0 +1,204 @@
+//! The peer port over real sockets: whole groups of node threads in one process, and peers that are made of a socket and
+//! ill will.
+
+mod fake;
+mod group;
+
+use std::io::{Read as _, Write as _};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cetera_proto::ceterapb::{PeerMessage, peer_message::Body};
+use cetera_proto::raftpb::{self, MessageType};
+
+use self::fake::Fake;
+use self::group::{Group, Timing};
+use super::frame::FRAME_BYTES_MAX;
+use super::link::Kind;
+
+/// Nothing here takes as long unless it hangs.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks until `f` gives something.
+fn wait_for<T>(what: &str, mut f: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = f() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "no {what}");
+        std::thread::yield_now();
+    }
+}
+
+fn message(from: u64, to: u64, kind: MessageType, term: u64) -> raftpb::Message {
+    let mut message = raftpb::Message { from, to, term, ..Default::default() };
+    message.set_type(kind);
+    message
+}
+
+#[test]
+fn a_group_elects_writes_and_survives_the_stop_of_one() {
+    let mut group = Group::start(3, Timing::Quick);
+    let leader = group.leader();
+    for at in 0..3 {
+        group.put(at, &format!("through {at}"));
+    }
+    group.stop(leader);
+    let next = group.leader();
+    assert_ne!(next, leader);
+    let other = (0..3).find(|at| *at != leader && *at != next).expect("three less two");
+    group.put(next, "by the new leader");
+    group.put(other, "by a follower");
+    let applied = group.published(next).applied_index;
+    group.restart(leader);
+    wait_for("member that catches up", || (group.published(leader).applied_index >= applied).then_some(()));
+    group.put(leader, "by the one that came back");
+    wait_for("connections both ways", || {
+        let id = |at: usize| at as u64 + 1;
+        let connected = |at: usize, to: usize| group.peers(at).connected_since_ms(id(to)).is_some();
+        (0..3).all(|at| (0..3).all(|to| to == at || connected(at, to))).then_some(())
+    });
+    group.stop_all();
+}
+
+#[test]
+fn who_does_not_belong_is_refused_as_by_etcd() {
+    let group = Group::alone(2, Timing::Slow);
+    let hello = group.hello(2);
+    let good = || hello.clone();
+    let answer = |text: String| {
+        let mut stream = std::net::TcpStream::connect(group.address(0)).expect("listening");
+        stream.write_all(text.as_bytes()).expect("written");
+        fake::head(&mut stream)
+    };
+    let with = |name: &str, value: &str| {
+        let lines = good();
+        let lines = lines.split("\r\n").map(|line| match line.split_once(": ") {
+            Some((known, _)) if known.eq_ignore_ascii_case(name) => format!("{known}: {value}"),
+            _ => line.to_owned(),
+        });
+        lines.collect::<Vec<_>>().join("\r\n")
+    };
+    let head = answer(good());
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert!(head.contains("x-etcd-cluster-id: 4d"), "{head}");
+    for (text, status, body) in [
+        (with("x-etcd-cluster-id", "4e"), "412", "cluster ID mismatch\n"),
+        (with("x-server-version", "2.3.0"), "412", "incompatible version\n"),
+        (with("x-min-cluster-version", "99.0.0"), "412", "incompatible version\n"),
+        (with("x-raft-to", "7"), "412", "to field mismatch\n"),
+        (with("x-server-from", "nobody"), "404", "invalid from\n"),
+        (with("x-server-from", "9"), "404", "error sender not found\n"),
+        (with("x-cetera-stream", "gossip"), "404", "invalid path\n"),
+        (good().replace("GET ", "POST "), "405", "Method Not Allowed\n"),
+    ] {
+        let answer = answer(text);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.ends_with(body), "{answer}");
+    }
+    // It told its URLs, and may be one that joined since.
+    assert!(answer(with("x-server-from", "9")).starts_with("HTTP/1.1 101 "));
+    let mut published = (*group.published(0)).clone();
+    published.removed_members = Arc::new([2].into());
+    published.members = Arc::new(published.members.iter().filter(|member| member.id != 2).cloned().collect());
+    group.peers(0).post(&mut Vec::new(), Some(&published));
+    wait_for("refusal of a removed member", || answer(good()).starts_with("HTTP/1.1 410 ").then_some(()));
+    group.stop_all();
+}
+
+#[test]
+fn http_of_the_peer_port() {
+    let group = Group::alone(1, Timing::Quick);
+    group.leader();
+    let get = |path: &str| {
+        let mut stream = std::net::TcpStream::connect(group.address(0)).expect("listening");
+        stream
+            .write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())
+            .expect("sent");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("answered");
+        text
+    };
+    assert!(get("/raft/probing").contains("{\"OK\":true,\"Now\":\"20"));
+    let members = get("/members");
+    assert!(members.contains("x-etcd-cluster-id: 4d") && members.contains("[{\"id\":1,\"peerURLs\":[\""), "{members}");
+    assert!(get("/version").contains("\"etcdserver\":\"3.7."));
+    assert!(get("/nothing").starts_with("HTTP/1.1 404 "));
+    group.stop_all();
+}
+
+/// Elections are by time-out an hour away: only a connection that broke can bring one on.
+#[test]
+fn a_leader_whose_connection_is_reset_is_gone() {
+    let group = Group::alone(2, Timing::Slow);
+    let fake = Fake::listen(group.listener(1));
+    for kind in Kind::ALL {
+        // Whichever of the two connections it is.
+        let mut stream = fake.dial(&group.hello_of(2, kind), group.address(0));
+        let term = group.published(0).term + 1;
+        fake::write(&mut stream, &[message(2, 1, MessageType::MsgHeartbeat, term).into()]);
+        wait_for("leader", || (group.published(0).leader == 2).then_some(()));
+        drop(stream);
+        fake.wait_for(MessageType::MsgPreVote);
+    }
+    group.stop_all();
+}
+
+#[test]
+fn nonsense_ends_a_connection_and_nothing_else() {
+    let group = Group::alone(2, Timing::Slow);
+    let fake = Fake::listen(group.listener(1));
+    let mut long = (FRAME_BYTES_MAX as u32 + 1).to_le_bytes().to_vec();
+    long.extend_from_slice(&[0; 60]);
+    let foreign = fake::frames(&[message(3, 1, MessageType::MsgHeartbeat, 5).into()]);
+    let misled = fake::frames(&[message(2, 3, MessageType::MsgHeartbeat, 5).into()]);
+    let mut torn = fake::frames(&[message(2, 1, MessageType::MsgHeartbeat, 5).into()]);
+    torn[4] ^= 1;
+    for bytes in [long, foreign, misled, torn] {
+        let mut stream = fake.dial(&group.hello(2), group.address(0));
+        stream.write_all(&bytes).expect("written");
+        let mut rest = Vec::new();
+        // Closed, by whichever way: bytes that were not read make it a reset.
+        let _ = stream.read_to_end(&mut rest);
+        assert!(rest.is_empty());
+    }
+    let published = group.published(0);
+    assert_eq!((published.leader, published.term), (0, 1));
+    let mut stream = fake.dial(&group.hello(2), group.address(0));
+    fake::write(&mut stream, &[message(2, 1, MessageType::MsgHeartbeat, 5).into()]);
+    wait_for("leader", || (group.published(0).leader == 2).then_some(()));
+    group.stop_all();
+}
+
+#[test]
+fn a_peer_that_reads_nothing_costs_its_queue_and_delays_nobody() {
+    const COUNT: usize = 256;
+    let group = Group::alone(3, Timing::Slow);
+    let (stuck, brisk) = (Fake::listen_only(group.listener(1)), Fake::listen(group.listener(2)));
+    brisk.wait_for_connections(Kind::COUNT);
+    let data: bytes::Bytes = vec![7; 1 << 20].into();
+    for index in 1..=COUNT as u64 {
+        let append = |to| {
+            let entry = raftpb::Entry { term: 1, index, data: data.clone(), ..Default::default() };
+            PeerMessage::from(raftpb::Message { entries: vec![entry], ..message(1, to, MessageType::MsgApp, 1) })
+        };
+        group.peers(0).post(&mut vec![append(2), append(3)], None);
+        // One at a time: the brisk one is never behind by more than a message.
+        brisk.wait_for_messages(index as usize);
+    }
+    group.peers(0).post(&mut vec![message(1, 2, MessageType::MsgHeartbeat, 1).into()], None);
+    let received = stuck.read_what_there_is(MessageType::MsgHeartbeat);
+    let bytes: usize = received
+        .iter()
+        .filter_map(|message| match &message.body {
+            Some(Body::Raft(raft)) => Some(raft.entries.iter().map(|entry| entry.data.len()).sum::<usize>()),
+            _ => None,
+        })
+        .sum();
+    const SOCKET_BUFFERS: usize = 32 << 20;
+    assert!(
+        bytes < Kind::Append.queue_bytes_max() + SOCKET_BUFFERS,
+        "{bytes} bytes were kept for a peer that was stuck"
+    );
+    group.stop_all();
+}
