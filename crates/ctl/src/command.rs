@@ -10,6 +10,7 @@ mod get;
 mod help;
 mod lease;
 mod lock;
+mod make_mirror;
 mod member;
 mod move_leader;
 mod options;
@@ -50,6 +51,7 @@ pub(crate) static ROOT: Command = Command {
         version::COMMAND,
         lease::COMMAND,
         member::COMMAND,
+        make_mirror::COMMAND,
         lock::COMMAND,
         elect::COMMAND,
         options::COMMAND,

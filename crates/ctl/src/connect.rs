@@ -138,9 +138,17 @@ impl Session {
 
     /// A client of one endpoint alone, otherwise alike.
     pub(crate) fn client_of(&self, endpoint: &str) -> Result<Client, Exit> {
+        self.client(Config { endpoints: vec![endpoint.to_string()], ..self.config.clone() })
+    }
+
+    /// A client of one endpoint of another cluster.
+    pub(crate) fn client_for(&self, endpoint: &str, user: Option<(String, String)>) -> Result<Client, Exit> {
+        self.client(Config { endpoints: vec![endpoint.to_string()], user, token: None, ..self.config.clone() })
+    }
+
+    fn client(&self, config: Config) -> Result<Client, Exit> {
         let _inside = self.runtime.enter();
-        let endpoints = vec![endpoint.to_string()];
-        Client::new(Config { endpoints, ..self.config.clone() }).map_err(Exit::bad_args)
+        Client::new(config).map_err(Exit::bad_args)
     }
 
     pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
