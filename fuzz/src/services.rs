@@ -15,6 +15,7 @@ use cetera_proto::{health, v3electionpb, v3lockpb};
 use cetera_server::front::memory::MemoryFront;
 use cetera_server::log;
 use cetera_server::node_thread::Work;
+use cetera_server::rpc::status::Error;
 use cetera_server::rpc::watch::WatchService;
 use cetera_server::rpc::{NodeAccess, RequestIds, RpcServices, Settings};
 use cetera_server::seam::{CallId, CallMetadata, Mail};
@@ -51,6 +52,22 @@ impl NodeAccess for Access {
 
     fn run_job(&self, ticket: Ticket, work: Work) {
         self.0.borrow_mut().work.push((ticket, work));
+    }
+
+    fn promote_at_leader(&self, ticket: Ticket, _: u64, _: std::time::Duration) {
+        self.run_job(ticket, Box::new(|_| Err(Error::NotLeader.into())));
+    }
+
+    fn connected_since_ms(&self, _: u64) -> Option<u64> {
+        None
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.0.borrow().member.now_ms
+    }
+
+    fn unix_ms(&self) -> u64 {
+        self.now_ms()
     }
 }
 
@@ -92,6 +109,7 @@ impl Access {
             max_txn_ops: 16,
             quota_bytes: Some(64 << 10),
             election_ms: 1_000,
+            strict_reconfig_check: true,
             ids: Arc::new(RequestIds::new(MEMBER << 48 | 1 << 47 | 5)),
         });
         let options = HubOptions { ring_bytes: 2_000, ring_batches: 4, slice_bytes: 300, ..HubOptions::default() };
@@ -194,7 +212,7 @@ fn is_cancelled(harness: &Harness, call: CallId) -> bool {
 fn metadata(input: &mut Input<'_>) -> CallMetadata {
     let which = input.u8();
     let mut value = |bit: u8| (which & bit != 0).then(|| Bytes::copy_from_slice(input.bytes()));
-    CallMetadata { has_leader: value(1), client_api_version: value(2), token: value(4) }
+    CallMetadata { has_leader: value(1), client_api_version: value(2), token: value(4), is_own: false }
 }
 
 /// The codes of gRPC.

@@ -4,8 +4,9 @@
 //! |---|---|
 //! | `put`, `range`, `delete`, `txn` | see [`crate::request`]; `range .. brief` prints a digest of the keys |
 //! | `rangestream` | as `range`, printed merged; `chunks` adds the number of keys of each chunk |
-//! | `compact REV [physical]`, `hashkv [rev=]`, `hash`, `status`, `defragment`, `moveleader ID`, `memberlist` | maintenance and cluster calls |
+//! | `compact REV [physical]`, `hashkv [rev=]`, `hash`, `status`, `defragment`, `moveleader ID` | maintenance calls |
 //! | `alarm get\|activate\|deactivate [KIND] [member=]`, `downgrade ACTION VERSION` | |
+//! | `memberlist`, `memberadd URL.. [learner] [as=NAME]`, `memberremove ID`, `memberupdate ID URL..`, `memberpromote ID` | cluster calls; an id may be `self` |
 //! | `grant ID ttl= [as=NAME]`, `revoke ID`, `keepalive ID`, `ttl ID [keys]`, `leases`, `past ID` | leases; `$NAME` stands for an id the server chose; `past` waits until the lease's deadline has passed |
 //! | `watch NAME KEY ..`, `cancel NAME`, `progress`, `expect ..`, `drain`, `send HEX`, `close`, `drop` | watches, see [`watch`] |
 //! | `raw PATH [HEX] [fill=N]` | a call with these message bytes and N more of `x` |
@@ -14,6 +15,7 @@
 //! | `repeat N COMMAND..` | `{i}` becomes 00000, 00001, ..; prints the last output, ends at the first error |
 //! | `restart` | kills the server and starts it on the same data |
 
+mod cluster;
 mod lease;
 mod maintenance;
 pub mod watch;

@@ -156,7 +156,8 @@ impl Front {
     ) -> (Vec<Bytes>, Status) {
         let answer = Rc::new(RefCell::new(LocalAnswer::default()));
         let deadline_ms = clock::now_ms() + timeout_ms;
-        let call = self.open(Call::local(method, Rc::clone(&answer), deadline_ms), CallMetadata::default(), Some(body));
+        let metadata = CallMetadata { is_own: true, ..CallMetadata::default() };
+        let call = self.open(Call::local(method, Rc::clone(&answer), deadline_ms), metadata, Some(body));
         let guard = CancelOnDrop { front: self, call };
         let done = std::future::poll_fn(|cx| {
             let mut answer = answer.borrow_mut();

@@ -95,6 +95,7 @@ pub fn connection(
         let http = Endpoints {
             published: Arc::new(move || Arc::clone(&published)),
             quota_bytes: None,
+            request_timeout_ms: 7_000,
             command_line: Arc::new(vec!["fuzz".to_string()]),
         };
         let io = Io(Rc::clone(&client));

@@ -30,6 +30,8 @@ pub(crate) struct Endpoints {
     pub(crate) published: Source,
     /// For the metric that tells it.
     pub(crate) quota_bytes: Option<u64>,
+    /// How long a request may be under way (G-13).
+    pub(crate) request_timeout_ms: u64,
     /// The command line, for `/debug/vars`.
     pub(crate) command_line: Arc<Vec<String>>,
 }
@@ -81,7 +83,8 @@ impl HttpService for Endpoints {
         let published = Arc::clone(&self.published);
         let immediate = match page {
             Route::Health(check) => {
-                return Box::pin(async move { check.run(&front, &published).await.respond() });
+                let timeout_ms = self.request_timeout_ms;
+                return Box::pin(async move { check.run(&front, &published, timeout_ms).await.respond() });
             }
             Route::Version => version(&published()),
             Route::Metrics => {
@@ -126,13 +129,16 @@ fn route(method: &Method, path: &str, query: &str, serving: Serving) -> Route {
 
 /// H-4.
 fn version(published: &Published) -> Page {
+    Page::new(StatusCode::OK, "application/json", version_json(published))
+}
+
+/// Versions of server, cluster and storage.
+fn version_json(published: &Published) -> String {
     let cluster: &str = match &*published.cluster_version {
         "" => "not_decided",
         decided => decided,
     };
-    let body =
-        format!("{{\"etcdserver\":\"{VERSION}\",\"etcdcluster\":\"{cluster}\",\"storage\":\"{STORAGE_VERSION}\"}}");
-    Page::new(StatusCode::OK, "application/json", body)
+    format!("{{\"etcdserver\":\"{VERSION}\",\"etcdcluster\":\"{cluster}\",\"storage\":\"{STORAGE_VERSION}\"}}")
 }
 
 /// H-6, as far as it says something about this program.

@@ -6,8 +6,10 @@ pub(crate) mod front;
 mod histogram;
 pub(crate) mod process;
 
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use cetera_node::event::EventBatch;
@@ -17,6 +19,7 @@ pub use front::FrontCounters;
 use histogram::Histogram;
 
 use crate::config::{GIT_SHA, VERSION};
+use crate::rpc::status::Error;
 use crate::rpc::{db_bytes, db_bytes_in_use};
 
 /// The numbers of this process.
@@ -37,6 +40,9 @@ pub struct Metrics {
     put_bytes: AtomicU64,
     health_success: AtomicU64,
     health_failures: AtomicU64,
+    promotions: AtomicU64,
+    promotions_failed: Mutex<BTreeMap<&'static str, u64>>,
+    heartbeats_late: AtomicU64,
     clients: clients::ClientRequests,
     wal_fsync: Histogram,
     backend_commit: Histogram,
@@ -57,6 +63,9 @@ impl Metrics {
             put_bytes: AtomicU64::new(0),
             health_success: AtomicU64::new(0),
             health_failures: AtomicU64::new(0),
+            promotions: AtomicU64::new(0),
+            promotions_failed: Mutex::new(BTreeMap::new()),
+            heartbeats_late: AtomicU64::new(0),
             clients: clients::ClientRequests::new(),
             wal_fsync: Histogram::new(),
             backend_commit: Histogram::new(),
@@ -106,6 +115,22 @@ impl Metrics {
         self.proposals_failed.fetch_add(failed, Ordering::Relaxed);
     }
 
+    /// A learner was promoted by this member as leader, or was not.
+    pub(crate) fn promoted(&self, result: Result<(), Error>) {
+        match result {
+            Ok(()) => drop(self.promotions.fetch_add(1, Ordering::Relaxed)),
+            Err(error) => {
+                let mut failed = self.promotions_failed.lock().unwrap_or_else(PoisonError::into_inner);
+                *failed.entry(error.row().1).or_default() += 1;
+            }
+        }
+    }
+
+    /// As leader this member sent heartbeats later than it should.
+    pub(crate) fn heartbeats_late(&self, count: u64) {
+        self.heartbeats_late.fetch_add(count, Ordering::Relaxed);
+    }
+
     /// `/health` was answered.
     pub fn health(&self, healthy: bool) {
         let counter = if healthy { &self.health_success } else { &self.health_failures };
@@ -121,6 +146,17 @@ fn metric(out: &mut String, kind: &str, name: &str, help: &str, value: impl Disp
 /// Appends one metric whose one series has labels.
 fn labelled(out: &mut String, kind: &str, name: &str, help: &str, labels: &str, value: impl Display) {
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{{{labels}}} {value}");
+}
+
+/// Appends one metric of several series, each with its labels; nothing if there are none.
+fn family(out: &mut String, kind: &str, name: &str, help: &str, series: impl IntoIterator<Item = (String, u64)>) {
+    let mut series = series.into_iter().peekable();
+    if series.peek().is_some() {
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+    for (labels, value) in series {
+        let _ = writeln!(out, "{name}{{{labels}}} {value}");
+    }
 }
 
 /// All metrics in Prometheus text.
@@ -225,11 +261,30 @@ fn server(out: &mut String, published: &Published, quota_bytes: Option<u64>, met
             "The total number of failed proposals seen.",
             load(&metrics.proposals_failed),
         ),
+        (
+            "etcd_server_heartbeat_send_failures_total",
+            "The total number of leader heartbeats sent late (likely overloaded).",
+            load(&metrics.heartbeats_late),
+        ),
+        (
+            "etcd_server_learner_promote_successes",
+            "The total number of successful learner promotions while this member is leader.",
+            load(&metrics.promotions),
+        ),
         ("etcd_server_health_success", "The total number of successful health checks", load(&metrics.health_success)),
         ("etcd_server_health_failures", "The total number of failed health checks", load(&metrics.health_failures)),
     ] {
         metric(out, "counter", name, help, value);
     }
+    let failed = metrics.promotions_failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let name = "etcd_server_learner_promote_failures";
+    let series = failed.iter().map(|(reason, count)| (format!("Reason=\"{reason}\""), *count));
+    family(out, "counter", name, "The total number of failed learner promotions while this member is leader.", series);
+    let known = published.members.iter().map(|member| {
+        // This member among them, as in etcd.
+        (format!("Local=\"{:x}\",Remote=\"{:x}\"", published.member_id, member.id), 1)
+    });
+    family(out, "gauge", "etcd_network_known_peers", "The current number of known peers.", known);
     for alarm in published.alarms.iter() {
         let kind = cetera_proto::etcdserverpb::AlarmType::try_from(alarm.alarm).map_or("", |kind| kind.as_str_name());
         let labels = format!("alarm_type=\"{kind}\",server_id=\"{:x}\"", alarm.member_id);

@@ -61,12 +61,13 @@ struct Shared {
     work: mpsc::Sender<(Ticket, Work)>,
     own: Mutex<Own>,
     own_slots: AtomicU64,
+    peers: PeersHandle,
 }
 
-/// Who waits in [`NodeHandle::ask`].
+/// Who waits in [`NodeHandle::ask`] and [`NodeHandle::work`].
 #[derive(Default)]
 struct Own {
-    waiting: Vec<(u64, mpsc::Sender<Reply>)>,
+    waiting: Vec<(u64, mpsc::Sender<Mail>)>,
     /// The node thread has ended: nobody will answer.
     ended: bool,
 }
@@ -134,6 +135,13 @@ impl NodeHandle {
 
     /// Asks and waits for the answer, on a thread that may block. `make` is given the ticket to put into the event.
     pub fn ask(&self, make: impl FnOnce(Ticket) -> Event, timeout: Duration) -> Option<Reply> {
+        match self.await_mail(|ticket| self.send(make(ticket)), timeout)? {
+            Mail::Reply(_, reply) => Some(reply),
+            Mail::Work(..) | Mail::Events(_) => None,
+        }
+    }
+
+    fn await_mail(&self, ask: impl FnOnce(Ticket), timeout: Duration) -> Option<Mail> {
         let slot = self.0.own_slots.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = mpsc::channel();
         {
@@ -143,10 +151,15 @@ impl NodeHandle {
             }
             own.waiting.push((slot, sender));
         }
-        self.send(make(Ticket { front: OWN_FRONT, slot }));
-        let reply = receiver.recv_timeout(timeout).ok();
+        ask(Ticket { front: OWN_FRONT, slot });
+        let mail = receiver.recv_timeout(timeout).ok();
         lock(&self.0.own).waiting.retain(|(waiting, _)| *waiting != slot);
-        reply
+        mail
+    }
+
+    /// Since when there are connections to and from `member`, by [`clock::now_ms`].
+    pub fn connected_since_ms(&self, member: u64) -> Option<u64> {
+        self.0.peers.connected_since_ms(member)
     }
 
     /// Whether the node thread has ended: nothing will be answered any more.
@@ -223,6 +236,7 @@ pub fn spawn(node: Node, shell: NodeShell) -> std::io::Result<(NodeHandle, NodeT
         work,
         own: Mutex::default(),
         own_slots: AtomicU64::new(1),
+        peers: shell.peers.clone(),
     }));
     let (jobs, job_queue) = mpsc::channel();
     let wal_log = Arc::new(Log {
@@ -263,7 +277,7 @@ pub fn spawn(node: Node, shell: NodeShell) -> std::io::Result<(NodeHandle, NodeT
     thread::Builder::new().name("cetera-work".into()).spawn(move || {
         for (ticket, work) in work_queue {
             let answer = work(&of_work.published().view);
-            of_work.post(vec![(ticket, Mail::Work(ticket, answer))]);
+            of_work.worked(ticket, answer);
         }
     })?;
     let (log_of_thread, of_log) = (wal_log.clone(), handle.clone());
@@ -291,6 +305,11 @@ impl NodeHandle {
         !Arc::ptr_eq(&published.members, &new.members) || !Arc::ptr_eq(&published.removed_members, &new.removed_members)
     }
 
+    /// Answers a ticket with what was worked out for it elsewhere.
+    pub(crate) fn worked(&self, ticket: Ticket, result: Result<Vec<Bytes>, Status>) {
+        self.post(vec![(ticket, Mail::Work(ticket, result))]);
+    }
+
     /// Posts mail, grouped by front.
     fn post(&self, mail: Vec<(Ticket, Mail)>) {
         let boxes = lock(&self.0.inbox).boxes.clone();
@@ -302,12 +321,10 @@ fn post(handle: &NodeHandle, boxes: &[(u16, Arc<dyn MailBox>)], mail: Vec<(Ticke
     let mut by_front: Vec<Vec<Mail>> = boxes.iter().map(|_| Vec::new()).collect();
     for (ticket, mail) in mail {
         if ticket.front == OWN_FRONT {
-            if let Mail::Reply(ticket, reply) = mail {
-                let own = lock(&handle.0.own);
-                if let Some((_, sender)) = own.waiting.iter().find(|(slot, _)| *slot == ticket.slot) {
-                    // The asker may have given up.
-                    let _ = sender.send(reply);
-                }
+            let own = lock(&handle.0.own);
+            if let Some((_, sender)) = own.waiting.iter().find(|(slot, _)| *slot == ticket.slot) {
+                // The asker may have given up.
+                let _ = sender.send(mail);
             }
         } else if let Some(at) = boxes.iter().position(|(front, _)| *front == ticket.front) {
             by_front[at].push(mail);
@@ -361,6 +378,7 @@ impl Runner {
             let slice =
                 next_slice.is_some_and(|due| if events.is_empty() { due <= now } else { due + SLICE_PATIENCE <= now });
             if now >= next_tick {
+                self.count_late(now - next_tick);
                 next_tick = now + self.tick;
             }
             if now >= next_look {
@@ -440,6 +458,14 @@ impl Runner {
             }
         }
         post(&self.handle, boxes, refused);
+    }
+
+    /// A leader whose ticks are twice as far apart as they should be sends its heartbeats late, to every other member.
+    fn count_late(&self, late: Duration) {
+        let published = self.node.published();
+        if late > self.tick && published.leader == published.member_id {
+            METRICS.heartbeats_late(published.members.len().saturating_sub(1) as u64);
+        }
     }
 
     fn carry_out(

@@ -234,6 +234,7 @@ fn start_fronts(config: &Config, running: &Running, listeners: Vec<Bound>) -> Re
         max_txn_ops: config.max_txn_ops,
         quota_bytes: config.quota_bytes,
         election_ms: config.election_ms,
+        strict_reconfig_check: config.strict_reconfig_check,
         ids: Arc::clone(&running.ids),
     });
     let inboxes = Fronts::inboxes(options.threads);
@@ -251,6 +252,7 @@ fn start_fronts(config: &Config, running: &Running, listeners: Vec<Bound>) -> Re
     };
     let handle = running.handle.clone();
     let quota_bytes = config.quota_bytes;
+    let request_timeout_ms = settings.request_timeout_ms();
     let command_line = Arc::new(std::env::args().collect::<Vec<_>>());
     let tenants = move |front: u16| {
         let source = handle.clone();
@@ -261,6 +263,7 @@ fn start_fronts(config: &Config, running: &Running, listeners: Vec<Bound>) -> Re
             http: Rc::new(Endpoints {
                 published: Arc::new(move || source.published()),
                 quota_bytes,
+                request_timeout_ms,
                 command_line: Arc::clone(&command_line),
             }),
         }

@@ -5,37 +5,45 @@
 //! a map, found again by the ticket, whose slot is the call's own number.
 
 mod auth;
-mod cluster;
+pub(crate) mod cluster;
 mod downgrade;
 pub(crate) mod header;
 mod health;
 mod kv;
 mod lease;
 mod maintenance;
+pub(crate) mod membership;
+pub(crate) mod promote;
 mod propose;
 mod range;
 mod range_stream;
 pub mod status;
+mod timeout;
 mod txn;
 pub mod watch;
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use cetera_node::event::{Event, Proposal, Renewal, Reply, Ticket};
+use cetera_node::event::{Event, Proposal, Refusal, Renewal, Reply, Ticket};
 use cetera_node::published::Published;
 use cetera_proto::services::{Kind, Method, MethodId};
+use prost::Message as _;
 
+use self::cluster::Changing;
 use self::downgrade::Downgrade;
 use self::header::Headers;
 use self::lease::KeepAlive;
 pub(crate) use self::maintenance::{db_bytes, db_bytes_in_use};
+use self::membership::Known;
 pub use self::propose::RequestIds;
 use self::range_stream::RangeStream;
 use self::status::{Error, malformed, ok, unimplemented};
 use self::watch::WatchService;
+use crate::clock;
 use crate::metrics::METRICS;
 use crate::metrics::clients::ClientCounts;
 use crate::node_thread::{NodeHandle, Work};
@@ -59,6 +67,14 @@ pub trait NodeAccess {
     fn disk_low(&self) -> bool;
     /// Runs work in the background; answered by [`Mail::Work`].
     fn run_job(&self, ticket: Ticket, work: Work);
+    /// Has the leader promote a learner (C-6); answered by [`Mail::Work`] with a `MemberPromoteResponse` without header.
+    fn promote_at_leader(&self, ticket: Ticket, member: u64, timeout: Duration);
+    /// Since when a member is connected to this one, by [`NodeAccess::now_ms`].
+    fn connected_since_ms(&self, member: u64) -> Option<u64>;
+    /// Milliseconds of the node's clock, which never goes back.
+    fn now_ms(&self) -> u64;
+    /// Milliseconds since 1970.
+    fn unix_ms(&self) -> u64;
 }
 
 impl NodeAccess for NodeHandle {
@@ -77,6 +93,22 @@ impl NodeAccess for NodeHandle {
     fn run_job(&self, ticket: Ticket, work: Work) {
         NodeHandle::run_job(self, ticket, work);
     }
+
+    fn promote_at_leader(&self, ticket: Ticket, _: u64, _: Duration) {
+        self.worked(ticket, Err(Error::NotLeader.into()));
+    }
+
+    fn connected_since_ms(&self, member: u64) -> Option<u64> {
+        NodeHandle::connected_since_ms(self, member)
+    }
+
+    fn now_ms(&self) -> u64 {
+        clock::now_ms()
+    }
+
+    fn unix_ms(&self) -> u64 {
+        clock::unix_ms()
+    }
 }
 
 /// What all front threads' services share.
@@ -90,8 +122,17 @@ pub struct Settings {
     pub quota_bytes: Option<u64>,
     /// `--election-timeout` in milliseconds.
     pub election_ms: u64,
+    /// `--strict-reconfig-check`.
+    pub strict_reconfig_check: bool,
     /// Where request ids come from.
     pub ids: Arc<RequestIds>,
+}
+
+impl Settings {
+    /// How long a request may be under way (G-13), in milliseconds.
+    pub fn request_timeout_ms(&self) -> u64 {
+        5_000 + 2 * self.election_ms
+    }
 }
 
 /// The services of one front thread.
@@ -104,7 +145,7 @@ pub struct RpcServices<N> {
     published: Arc<Published>,
     headers: Headers,
     /// The call that was opened last, if its first message may be next.
-    opened: Option<(CallId, &'static Method)>,
+    opened: Option<(CallId, Opened)>,
     calls: IdMap<State>,
     /// Keep-alive renewals under way: slot to stream and place in it.
     renewals: IdMap<(CallId, u64)>,
@@ -116,6 +157,8 @@ pub struct RpcServices<N> {
     range_bytes: usize,
     /// Streams that asked to be ended when there is no leader (G-6).
     need_leader: Vec<CallId>,
+    /// Changes of the membership that the next tick asks for again.
+    changes_to_repeat: Vec<CallId>,
     leaderless_polls: u32,
     next_leader_poll_ms: u64,
     outbox: Outbox,
@@ -144,10 +187,18 @@ struct Counts {
     failed: u64,
 }
 
+/// A call whose request has not come.
+#[derive(Copy, Clone)]
+struct Opened {
+    method: &'static Method,
+    /// Made by this process itself: what clients are refused is open to it.
+    is_own: bool,
+}
+
 /// A call that is more than its one batch.
 enum State {
     /// Opened; its request has not come.
-    Opened(&'static Method),
+    Opened(Opened),
     /// Waits for the answer to its ticket.
     Waits(Wait),
     /// A stream of keep-alives.
@@ -178,6 +229,14 @@ enum Wait {
     Downgrade(Downgrade),
     /// The word of a downgrade, on its way into the log.
     DowngradeSet,
+    /// A change of the membership.
+    Change(Box<Changing>),
+    /// The same, refused because another one was under way.
+    ChangeAgain(Box<Changing>),
+    /// A promotion that the leader was asked for.
+    Promoted,
+    /// Leadership on its way to another member.
+    Transfer,
     /// Time left of this lease.
     TimeToLive(i64),
     /// All leases.
@@ -214,6 +273,7 @@ impl<N: NodeAccess> RpcServices<N> {
             ranges: VecDeque::new(),
             range_bytes: 0,
             need_leader: Vec::new(),
+            changes_to_repeat: Vec::new(),
             leaderless_polls: 0,
             next_leader_poll_ms: 0,
             outbox: Outbox::default(),
@@ -273,6 +333,7 @@ impl<N: NodeAccess> RpcServices<N> {
             if self.published.cluster_version.is_empty() {
                 return Err(Error::NotCapable);
             }
+            // Of ranges only when the request has come.
             let learners_too = matches!(method.id, MethodId::Range | MethodId::Status | MethodId::Snapshot);
             if self.published.is_learner && !learners_too {
                 return Err(Error::NotSupportedForLearner);
@@ -288,7 +349,9 @@ impl<N: NodeAccess> RpcServices<N> {
 
     fn open(&mut self, call: CallId, method: &'static Method, metadata: CallMetadata, out: &mut Vec<Outbound>) {
         self.settle_opened();
-        if let Err(error) = self.admit(method, &metadata) {
+        if !metadata.is_own
+            && let Err(error) = self.admit(method, &metadata)
+        {
             return fail(call, error, out);
         }
         if method.kind != Kind::Unary && requires_leader(&metadata) {
@@ -302,26 +365,26 @@ impl<N: NodeAccess> RpcServices<N> {
             MethodId::LeaseKeepAlive => {
                 self.calls.insert(call, State::KeepAlive(KeepAlive::default()));
             }
-            _ => self.opened = Some((call, method)),
+            _ => self.opened = Some((call, Opened { method, is_own: metadata.is_own })),
         }
     }
 
     /// Keeps the call opened last for later, when something else came before its message.
     fn settle_opened(&mut self) {
-        if let Some((call, method)) = self.opened.take() {
-            self.calls.insert(call, State::Opened(method));
+        if let Some((call, opened)) = self.opened.take() {
+            self.calls.insert(call, State::Opened(opened));
         }
     }
 
     fn message(&mut self, call: CallId, body: Bytes, out: &mut Vec<Outbound>) {
-        if let Some((_, method)) = self.opened.take_if(|(opened, _)| *opened == call) {
-            return self.request(call, method, body, out);
+        if let Some((_, opened)) = self.opened.take_if(|(opened, _)| *opened == call) {
+            return self.request(call, opened, body, out);
         }
         match self.calls.get(&call) {
-            Some(State::Opened(method)) => {
-                let method = *method;
+            Some(State::Opened(opened)) => {
+                let opened = *opened;
                 self.calls.remove(&call);
-                self.request(call, method, body, out);
+                self.request(call, opened, body, out);
             }
             Some(State::KeepAlive(_)) => self.keep_alive(call, body, out),
             Some(State::Watch) => self.watch.handle(Inbound::Message { call, body }, out),
@@ -331,8 +394,12 @@ impl<N: NodeAccess> RpcServices<N> {
     }
 
     /// The one request of a call.
-    fn request(&mut self, call: CallId, method: &'static Method, body: Bytes, out: &mut Vec<Outbound>) {
+    fn request(&mut self, call: CallId, opened: Opened, body: Bytes, out: &mut Vec<Outbound>) {
+        let Opened { method, is_own } = opened;
         let done = match method.id {
+            MethodId::Range if self.published.is_learner && !is_own && is_linearizable(&body) => {
+                Err(Error::NotSupportedForLearner.into())
+            }
             MethodId::Range => self.range(call, body, out),
             MethodId::RangeStream => self.range_stream(call, body, out),
             MethodId::Put => self.put(call, body),
@@ -344,9 +411,13 @@ impl<N: NodeAccess> RpcServices<N> {
             MethodId::LeaseTimeToLive => self.lease_time_to_live(call, body),
             MethodId::LeaseLeases => self.lease_leases(call),
             MethodId::MemberList => self.member_list(call, body, out),
+            MethodId::MemberAdd => self.member_add(call, body),
+            MethodId::MemberRemove => self.member_remove(call, body),
+            MethodId::MemberUpdate => self.member_update(call, body),
+            MethodId::MemberPromote => self.member_promote(call, body),
             MethodId::Alarm => self.alarm(call, body),
             MethodId::Status => self.status(call, out),
-            MethodId::MoveLeader => self.move_leader(call, body, out),
+            MethodId::MoveLeader => self.move_leader(call, body),
             MethodId::Downgrade => self.downgrade(call, body),
             MethodId::Defragment => self.defragment(call, out),
             MethodId::Hash => self.hash(call),
@@ -366,7 +437,7 @@ impl<N: NodeAccess> RpcServices<N> {
     fn half_close(&mut self, call: CallId, out: &mut Vec<Outbound>) {
         self.settle_opened();
         match self.calls.get(&call) {
-            Some(State::Opened(method)) => {
+            Some(State::Opened(Opened { method, .. })) => {
                 // grpc-go's server sees the end of the stream where it expects a request.
                 let status = status::other(status::Code::Internal, format!("no request message for {method}"));
                 self.calls.remove(&call);
@@ -412,6 +483,9 @@ impl<N: NodeAccess> RpcServices<N> {
         }
         let done = match (wait, reply) {
             (Wait::OverQuota, _) => Err(Error::NoSpace.into()),
+            (Wait::Change(changing), reply) => self.changed(call, *changing, reply, out),
+            (Wait::Transfer, Reply::Refused(Refusal::Timeout)) => Err(Error::TimeoutLeaderTransfer.into()),
+            (wait, Reply::Refused(Refusal::Timeout)) if wait.is_write() => Err(self.timed_out().into()),
             (_, Reply::Refused(refusal)) => Err(refusal.into()),
             (Wait::Applied, Reply::Applied(result)) => self.applied(call, result, out),
             (Wait::Compaction, Reply::Applied(result)) => self.settle(call, result),
@@ -425,6 +499,11 @@ impl<N: NodeAccess> RpcServices<N> {
             (Wait::MemberList, Reply::Read) => self.serve_member_list(call, out),
             (Wait::Downgrade(asked), Reply::Read) => self.serve_downgrade(call, asked, out),
             (Wait::DowngradeSet, Reply::Applied(result)) => self.downgrade_set(call, result, out),
+            (Wait::Transfer, Reply::Transferred(_)) => {
+                // No header (G-14).
+                respond(call, Vec::new(), out);
+                Ok(())
+            }
             (Wait::TimeToLive(lease), Reply::TimeToLive { ttl, granted, keys }) => {
                 self.serve_time_to_live(call, lease, (ttl, granted, keys), out)
             }
@@ -438,14 +517,38 @@ impl<N: NodeAccess> RpcServices<N> {
 
     /// The end of background work.
     fn worked(&mut self, call: CallId, result: Result<Vec<Bytes>, Status>, out: &mut Vec<Outbound>) {
-        let Some(State::Waits(Wait::Work)) = self.calls.remove(&call) else { return };
+        let revision = match self.calls.remove(&call) {
+            Some(State::Waits(Wait::Work)) => self.published.view.revision(),
+            // C-8.
+            Some(State::Waits(Wait::Promoted)) => 0,
+            _ => return,
+        };
         match result {
             Ok(body) => {
-                let header = self.headers.shared(self.published.view.revision());
+                let header = self.headers.shared(revision);
                 respond(call, std::iter::once(header).chain(body).collect(), out);
             }
             Err(status) => out.push(Outbound::Finish { call, status }),
         }
+    }
+
+    /// What a write is told that found no end in time.
+    fn timed_out(&self) -> Error {
+        let published = &self.published;
+        let begun_ms = self.node.now_ms().saturating_sub(self.settings.request_timeout_ms());
+        let election_ms = self.settings.election_ms;
+        self.known(|known| timeout::blame(known, published.leader, published.leader_since_ms, election_ms, begun_ms))
+    }
+
+    /// What this member knows of the group.
+    fn known<T>(&self, ask: impl FnOnce(&Known<'_>) -> T) -> T {
+        ask(&Known {
+            myself: self.published.member_id,
+            members: &self.published.members,
+            connected_since_ms: &|member| self.node.connected_since_ms(member),
+            now_ms: self.node.now_ms(),
+            strict: self.settings.strict_reconfig_check,
+        })
     }
 
     /// Waits for confirmation that reads from now on see all writes acknowledged before (KV-8).
@@ -534,6 +637,7 @@ impl<N: NodeAccess> Services for RpcServices<N> {
     fn tick(&mut self, now_ms: u64, out: &mut Vec<Outbound>) {
         self.refresh();
         self.poll_leader(now_ms, out);
+        self.repeat_changes();
         self.watch.tick(now_ms);
         self.flush_watch(out);
         self.flush();
@@ -560,6 +664,12 @@ impl<N: NodeAccess> Services for RpcServices<N> {
         }
         self.flush();
     }
+}
+
+/// Whether a range wants confirmation; what is malformed does not get that far.
+fn is_linearizable(body: &Bytes) -> bool {
+    let request = cetera_proto::etcdserverpb::RangeRequest::decode(body.clone());
+    request.is_ok_and(|request| !request.serializable)
 }
 
 fn requires_leader(metadata: &CallMetadata) -> bool {

@@ -26,6 +26,8 @@ pub struct CallMetadata {
     pub client_api_version: Option<Bytes>,
     /// `token`, or `authorization` (G-8).
     pub token: Option<Bytes>,
+    /// No client's: this process calls itself.
+    pub is_own: bool,
 }
 
 /// From the front.

@@ -1,4 +1,4 @@
-//! Compaction, maintenance and the few cluster calls that scripts look at.
+//! Compaction and maintenance.
 
 use super::Session;
 use crate::render::{self, Place};
@@ -22,8 +22,7 @@ impl Session {
                 self.show(result, |r| (None, simple("defragment", r.header.as_ref())))
             }
             "moveleader" => self.move_leader(line).await,
-            "memberlist" => self.member_list().await,
-            other => Err(format!("no command {other}")),
+            _ => self.run_cluster(line).await,
         }
     }
 
@@ -159,30 +158,9 @@ impl Session {
         let result = self.call::<pb::MoveLeaderResponse>(path, body).await?;
         self.show(result, |r| (None, simple("moveleader", r.header.as_ref())))
     }
-
-    async fn member_list(&mut self) -> Result<String, String> {
-        let body = pb::MemberListRequest { linearizable: true }.encode_to_vec();
-        let path = "/etcdserverpb.Cluster/MemberList";
-        let result = self.call::<pb::MemberListResponse>(path, body).await?;
-        self.show(result, |r| {
-            let own = r.header.as_ref().map_or(0, |h| h.member_id);
-            let mut text = simple("memberlist", r.header.as_ref());
-            for member in &r.members {
-                let id = if member.id == own { "self" } else { "other" };
-                text.push_str(&format!(
-                    "  id={id} name={} peer-urls={} client-urls={} learner={}\n",
-                    member.name,
-                    member.peer_urls.len(),
-                    member.client_urls.len(),
-                    member.is_learner
-                ));
-            }
-            (r.header.as_ref(), text)
-        })
-    }
 }
 
 /// A response that is only a header.
-fn simple(name: &str, header: Option<&pb::ResponseHeader>) -> String {
+pub(super) fn simple(name: &str, header: Option<&pb::ResponseHeader>) -> String {
     format!("{name} {}\n", render::header(header, Place::Top))
 }

@@ -166,7 +166,7 @@ pub const SECTIONS: &[Section] = &[
             ),
             flag("discovery-srv", Text, "", Refused, "DNS domain whose SRV records name the first members."),
             flag("discovery-srv-name", Text, "", Refused, "Suffix of the service name asked for in DNS."),
-            flag("strict-reconfig-check", Bool, "true", NotYet, "Refuse membership changes that would lose quorum."),
+            flag("strict-reconfig-check", Bool, "true", Works, "Refuse membership changes that would lose quorum."),
             flag("pre-vote", Bool, "true", Works, "Ask before an election whether it could be won."),
             flag(
                 "auto-compaction-retention",

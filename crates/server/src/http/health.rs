@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use cetera_node::published::Published;
 use cetera_proto::etcdserverpb::{AlarmType, RangeRequest};
 use cetera_proto::services::MethodId;
 use http::StatusCode;
@@ -13,9 +12,8 @@ use prost::Message as _;
 use super::{Page, Source};
 use crate::front::Front;
 use crate::metrics::METRICS;
+use crate::rpc::status::Error;
 
-/// How long a range of a health check may take, in milliseconds.
-const RANGE_TIMEOUT_MS: u64 = 7_000;
 /// The reason told by a member whose write-ahead log failed: only a new start can help it.
 const LOG_FAILED: &str = "WRITE-AHEAD LOG FAILED";
 /// Checks of `/livez`.
@@ -60,16 +58,25 @@ impl Check {
         }
     }
 
-    pub(super) async fn run(self, front: &Front, published: &Source) -> Page {
+    /// `timeout_ms` is for each range that is asked for.
+    pub(super) async fn run(self, front: &Front, published: &Source, timeout_ms: u64) -> Page {
+        let asked = Asked { front, published, timeout_ms };
         match self {
             Check::Health { serializable, exclude } => {
-                let reason = unhealthy(front, &published(), serializable, &exclude).await.err();
+                let reason = asked.unhealthy(serializable, &exclude).await.err();
                 METRICS.health(reason.is_none());
                 health_page(reason)
             }
-            Check::Probe { checks, verbose, single } => probe(front, published, &checks, verbose, single).await,
+            Check::Probe { checks, verbose, single } => asked.probe(&checks, verbose, single).await,
         }
     }
+}
+
+/// A check under way.
+struct Asked<'a> {
+    front: &'a Front,
+    published: &'a Source,
+    timeout_ms: u64,
 }
 
 fn health_page(reason: Option<String>) -> Page {
@@ -82,75 +89,74 @@ fn health_page(reason: Option<String>) -> Page {
     }
 }
 
-/// Alarms, leader, then one range, as H-1 says. `Err` is the reason told.
-async fn unhealthy(
-    front: &Front,
-    published: &Published,
-    serializable: bool,
-    exclude: &BTreeSet<String>,
-) -> Result<(), String> {
-    if published.log_failed {
-        return Err(LOG_FAILED.to_string());
-    }
-    for alarm in published.alarms.iter() {
-        let kind = AlarmType::try_from(alarm.alarm).map_or("", |kind| kind.as_str_name());
-        if !exclude.contains(kind) {
-            return Err(match AlarmType::try_from(alarm.alarm) {
-                Ok(AlarmType::Nospace) => "ALARM NOSPACE".to_string(),
-                Ok(AlarmType::Corrupt) => "ALARM CORRUPT".to_string(),
-                _ => "ALARM UNKNOWN".to_string(),
-            });
+impl Asked<'_> {
+    /// Alarms, leader, then one range, as H-1 says. `Err` is the reason told.
+    async fn unhealthy(&self, serializable: bool, exclude: &BTreeSet<String>) -> Result<(), String> {
+        let published = (self.published)();
+        if published.log_failed {
+            return Err(LOG_FAILED.to_string());
         }
-    }
-    if !serializable && published.leader == 0 {
-        return Err("RAFT NO LEADER".to_string());
-    }
-    range(front, serializable).await.map_err(|error| format!("RANGE ERROR:{error}"))
-}
-
-/// One key of the store, read as a client would.
-async fn range(front: &Front, serializable: bool) -> Result<(), String> {
-    let request = RangeRequest { key: Bytes::from_static(b"health"), limit: 1, serializable, ..Default::default() };
-    let method = MethodId::Range.method();
-    let (_, status) = front.call_local(method, request.encode_to_vec().into(), RANGE_TIMEOUT_MS).await;
-    if status.code == 0 { Ok(()) } else { Err(status.message) }
-}
-
-async fn probe(front: &Front, published: &Source, checks: &[&str], verbose: bool, single: bool) -> Page {
-    let mut lines = String::new();
-    let mut failed = false;
-    // Not among the checks, so that a member which is well answers as etcd does.
-    if published().log_failed {
-        failed = true;
-        let _ = writeln!(lines, "[-]write_ahead_log failed: {LOG_FAILED}");
-    }
-    for name in checks {
-        match check(front, &published(), name).await {
-            Ok(()) => {
-                let _ = writeln!(lines, "[+]{name} ok");
-            }
-            Err(error) => {
-                failed = true;
-                let _ = writeln!(lines, "[-]{name} failed: {error}");
+        for alarm in published.alarms.iter() {
+            let kind = AlarmType::try_from(alarm.alarm).map_or("", |kind| kind.as_str_name());
+            if !exclude.contains(kind) {
+                return Err(match AlarmType::try_from(alarm.alarm) {
+                    Ok(AlarmType::Nospace) => "ALARM NOSPACE".to_string(),
+                    Ok(AlarmType::Corrupt) => "ALARM CORRUPT".to_string(),
+                    _ => "ALARM UNKNOWN".to_string(),
+                });
             }
         }
-    }
-    match (failed, verbose && !single) {
-        (true, _) => Page::text(StatusCode::SERVICE_UNAVAILABLE, lines),
-        (false, true) => Page::text(StatusCode::OK, lines + "ok\n"),
-        (false, false) => Page::text(StatusCode::OK, "ok\n"),
-    }
-}
-
-async fn check(front: &Front, published: &Published, name: &str) -> Result<(), String> {
-    match name {
-        "serializable_read" => range(front, true).await,
-        "linearizable_read" => range(front, false).await,
-        "non_learner" if published.is_learner => Err("etcdserver: rpc not supported for learner".to_string()),
-        "data_corruption" if published.alarms.iter().any(|alarm| alarm.alarm == AlarmType::Corrupt as i32) => {
-            Err("alarm activated: CORRUPT".to_string())
+        if !serializable && published.leader == 0 {
+            return Err("RAFT NO LEADER".to_string());
         }
-        _ => Ok(()),
+        self.range(serializable).await.map_err(|error| format!("RANGE ERROR:{error}"))
+    }
+
+    /// One key of the store, read as a client would read it; on a learner, too, which refuses clients more than that.
+    async fn range(&self, serializable: bool) -> Result<(), String> {
+        let request = RangeRequest { key: Bytes::from_static(b"health"), limit: 1, serializable, ..Default::default() };
+        let method = MethodId::Range.method();
+        let (_, status) = self.front.call_local(method, request.encode_to_vec().into(), self.timeout_ms).await;
+        if status.code == 0 { Ok(()) } else { Err(status.message) }
+    }
+
+    async fn probe(&self, checks: &[&str], verbose: bool, single: bool) -> Page {
+        let mut lines = String::new();
+        let mut failed = false;
+        // Not among the checks, so that a member which is well answers as etcd does.
+        if (self.published)().log_failed {
+            failed = true;
+            let _ = writeln!(lines, "[-]write_ahead_log failed: {LOG_FAILED}");
+        }
+        for name in checks {
+            match self.check(name).await {
+                Ok(()) => {
+                    let _ = writeln!(lines, "[+]{name} ok");
+                }
+                Err(error) => {
+                    failed = true;
+                    let _ = writeln!(lines, "[-]{name} failed: {error}");
+                }
+            }
+        }
+        match (failed, verbose && !single) {
+            (true, _) => Page::text(StatusCode::SERVICE_UNAVAILABLE, lines),
+            (false, true) => Page::text(StatusCode::OK, lines + "ok\n"),
+            (false, false) => Page::text(StatusCode::OK, "ok\n"),
+        }
+    }
+
+    async fn check(&self, name: &str) -> Result<(), String> {
+        let published = (self.published)();
+        match name {
+            "serializable_read" => self.range(true).await,
+            "linearizable_read" => self.range(false).await,
+            "non_learner" if published.is_learner => Err(Error::NotSupportedForLearner.row().1.to_string()),
+            "data_corruption" if published.alarms.iter().any(|alarm| alarm.alarm == AlarmType::Corrupt as i32) => {
+                Err("alarm activated: CORRUPT".to_string())
+            }
+            _ => Ok(()),
+        }
     }
 }
 

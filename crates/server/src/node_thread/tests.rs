@@ -59,6 +59,7 @@ fn services(handle: &NodeHandle, front: u16, first_id: u64) -> RpcServices<NodeH
         max_txn_ops: 128,
         quota_bytes: None,
         election_ms: 100,
+        strict_reconfig_check: true,
         ids: Arc::new(RequestIds::new(first_id)),
     };
     let watch = WatchService::new(Default::default(), &handle.published());
@@ -475,6 +476,7 @@ fn health_is_told_after_the_log_failed() {
             http: Rc::new(Endpoints {
                 published: Arc::new(move || source.published()),
                 quota_bytes: None,
+                request_timeout_ms: 7_000,
                 command_line: Arc::default(),
             }),
         }

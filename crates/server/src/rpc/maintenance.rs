@@ -1,16 +1,16 @@
 //! Maintenance calls.
 
 use bytes::Bytes;
+use cetera_node::event::Event;
 use cetera_node::published::Published;
 use cetera_proto::etcdserverpb::{
     AlarmRequest, AlarmType, DowngradeInfo, HashKvRequest, HashKvResponse, HashResponse, MoveLeaderRequest,
     StatusResponse,
 };
-use cetera_proto::services::MethodId;
 use prost::Message as _;
 
 use super::propose::field;
-use super::status::{Error, unimplemented};
+use super::status::Error;
 use super::{NodeAccess, RpcServices, State, Wait, decode, respond};
 use crate::config::{STORAGE_VERSION, VERSION};
 use crate::seam::{CallId, Outbound, Status};
@@ -77,22 +77,20 @@ impl<N: NodeAccess> RpcServices<N> {
         Ok(())
     }
 
-    /// M-7: a leader that is told to lead goes on; no header. Another voter cannot be there yet.
-    pub(super) fn move_leader(&mut self, call: CallId, body: Bytes, out: &mut Vec<Outbound>) -> Result<(), Status> {
+    /// M-7: answered once the target leads; a leader that is told to lead goes on.
+    pub(super) fn move_leader(&mut self, call: CallId, body: Bytes) -> Result<(), Status> {
         let request: MoveLeaderRequest = decode(body)?;
         let published = &self.published;
         if published.leader != published.member_id {
             return Err(Error::NotLeader.into());
         }
-        let target = published.members.iter().find(|member| member.id == request.target_id && !member.is_learner);
-        match target {
-            None => Err(Error::BadLeaderTransferee.into()),
-            Some(target) if target.id == published.leader => {
-                respond(call, Vec::new(), out);
-                Ok(())
-            }
-            Some(_) => Err(unimplemented(MethodId::MoveLeader.method())),
+        let to = request.target_id;
+        if !published.members.iter().any(|member| member.id == to && !member.is_learner) {
+            return Err(Error::BadLeaderTransferee.into());
         }
+        self.node.send(Event::Transfer { ticket: Some(self.ticket(call)), to });
+        self.calls.insert(call, State::Waits(Wait::Transfer));
+        Ok(())
     }
 
     /// M-4: for comparing members in tests.

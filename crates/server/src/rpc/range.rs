@@ -5,7 +5,6 @@ use cetera_mvcc::{RangeTotals, View};
 use cetera_proto::etcdserverpb::RangeRequest;
 use cetera_state::{range_query, validate};
 
-use super::status::Error;
 use super::{NodeAccess, RANGES_PER_TURN_BYTES, RpcServices, State, Wait, decode, respond};
 use crate::seam::{CallId, Outbound, Status};
 
@@ -16,9 +15,6 @@ impl<N: NodeAccess> RpcServices<N> {
         validate::range(&request)?;
         if request.serializable {
             return self.range_in_turn(call, Box::new(request), out);
-        }
-        if self.published.is_learner {
-            return Err(Error::NotSupportedForLearner.into());
         }
         self.confirm(call, Wait::Range(Box::new(request)));
         Ok(())

@@ -130,6 +130,8 @@ errors! {
     NoInflightDowngrade FailedPrecondition "etcdserver: no inflight downgrade job",
     Canceled Canceled "etcdserver: request canceled",
     DeadlineExceeded DeadlineExceeded "etcdserver: context deadline exceeded",
+    /// Not in etcd's table: it escapes unmapped (M-7, finding 0.2).
+    TimeoutLeaderTransfer Unknown "etcdserver: request timed out, leader transfer took too long",
     /// Not in etcd's table: it escapes unmapped (L-8, finding 0.2).
     NotPrimaryLessor Unknown "not a primary lessor",
 }
@@ -197,7 +199,11 @@ impl From<ApplyError> for Status {
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Status {
-        Error::from(refusal).into()
+        match refusal {
+            // Not etcd's words but those of Go's gRPC for a context that ended (G-11).
+            Refusal::DeadlineExceeded => other(Code::DeadlineExceeded, "context deadline exceeded"),
+            refusal => Error::from(refusal).into(),
+        }
     }
 }
 

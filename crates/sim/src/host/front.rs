@@ -157,13 +157,16 @@ impl Host {
         let now_ms = self.now_ms(core);
         let Some(life) = &mut self.life else { return };
         let mut out = Vec::new();
+        life.access.set_now_ms(now_ms);
         life.fronts[usize::from(number)].services.tick(now_ms, &mut out);
         self.front_output(number, out, core);
     }
 
     /// Everything that waits goes through the services once.
     pub(super) fn front_turn(&mut self, number: u16, core: &mut Core) {
+        let now_ms = self.now_ms(core);
         let Some(life) = &mut self.life else { return };
+        life.access.set_now_ms(now_ms);
         let front = &mut life.fronts[usize::from(number)];
         front.scheduled = false;
         let mut out = Vec::new();

@@ -4,11 +4,13 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cetera_node::event::{Event, Ticket};
 use cetera_node::recovery::Opened;
 use cetera_node::{Node, Published};
 use cetera_server::node_thread::Work;
+use cetera_server::rpc::status::Error;
 use cetera_server::rpc::{NodeAccess, RequestIds, Settings};
 use cetera_storage::datadir::DataDir;
 use cetera_storage::vfs::Vfs;
@@ -34,6 +36,8 @@ struct Shared {
     disk_low: bool,
     events: Vec<Event>,
     work: Vec<(Ticket, Work)>,
+    /// The process's clock when its fronts were last given something to do.
+    now_ms: u64,
 }
 
 impl NodeAccess for Access {
@@ -52,9 +56,31 @@ impl NodeAccess for Access {
     fn run_job(&self, ticket: Ticket, work: Work) {
         self.0.borrow_mut().work.push((ticket, work));
     }
+
+    /// Simulated members have no HTTP between them: whoever asks must ask the leader.
+    fn promote_at_leader(&self, ticket: Ticket, _: u64, _: Duration) {
+        self.run_job(ticket, Box::new(|_| Err(Error::NotLeader.into())));
+    }
+
+    /// Operators here change what they like, whoever is connected.
+    fn connected_since_ms(&self, _: u64) -> Option<u64> {
+        Some(0)
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.0.borrow().now_ms
+    }
+
+    fn unix_ms(&self) -> u64 {
+        WALL_MS + self.now_ms()
+    }
 }
 
 impl Access {
+    pub(super) fn set_now_ms(&self, now_ms: u64) {
+        self.0.borrow_mut().now_ms = now_ms;
+    }
+
     pub(super) fn publish(&self, published: Arc<Published>) {
         self.0.borrow_mut().published = published;
     }
@@ -95,7 +121,8 @@ impl Life {
             node.campaign();
         }
         let published = node.published();
-        let shared = Shared { published: published.clone(), disk_low: false, events: Vec::new(), work: Vec::new() };
+        let shared =
+            Shared { published: published.clone(), disk_low: false, events: Vec::new(), work: Vec::new(), now_ms: 0 };
         let access = Access(Rc::new(RefCell::new(shared)));
         let wall_ms = WALL_MS + core.now_us / 1_000;
         let first_id = member_id << 48 | (wall_ms & 0x7f_ffff_ffff) << 8;
@@ -104,6 +131,7 @@ impl Life {
             max_txn_ops: TXN_OPS_MAX,
             quota_bytes: None,
             election_ms: core.options.election_ms,
+            strict_reconfig_check: true,
             ids: Arc::new(RequestIds::new(first_id)),
         });
         let fronts = (0..core.options.fronts)
