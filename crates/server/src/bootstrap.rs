@@ -10,10 +10,11 @@ mod publish;
 mod urls;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use cetera_node::node::FRONT_REQUEST_BIT;
 use cetera_node::recovery::{self, Report, Start};
+use cetera_node::snapshot::SnapshotReceiver;
 use cetera_raft::rng::Rng;
 use cetera_state::StateLimits;
 use cetera_state::member::Member;
@@ -45,6 +46,8 @@ pub struct Running {
     pub ids: Arc<RequestIds>,
     /// Of a member that joins: the others, as they were told to it. Its log does not know them yet.
     pub remotes: Vec<Member>,
+    /// Takes snapshots from other members.
+    pub snapshots: Arc<Mutex<SnapshotReceiver>>,
     /// Keeps the data directory locked.
     _data_dir: DataDir,
 }
@@ -123,6 +126,7 @@ pub fn start(config: &Config, peers: PeersHandle) -> Result<Running, String> {
         cluster_id,
         ids: Arc::new(RequestIds::new(first_request_id(member_id, unix_ms))),
         remotes,
+        snapshots: Arc::new(Mutex::new(opened.snapshots)),
         _data_dir: opened.data_dir,
     })
 }

@@ -476,7 +476,7 @@ impl Runner {
     ) -> Result<(), Fatal> {
         // Before the log: entries travel while the disk here syncs them.
         let roster = effects.publish.as_deref().filter(|new| self.handle.is_new_roster(new));
-        self.peers.post(&mut effects.messages, roster);
+        self.peers.post(&mut effects.messages, std::mem::take(&mut effects.snapshots), roster);
         if let Some(index) = effects.release_wal {
             self.log.release(index);
         }

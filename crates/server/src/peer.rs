@@ -22,6 +22,7 @@ pub mod http;
 mod link;
 mod net;
 mod receive;
+mod snapshot;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -31,6 +32,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use cetera_node::published::Published;
+use cetera_node::snapshot::{SnapshotReceiver, SnapshotSend};
 use cetera_proto::ceterapb::PeerMessage;
 use cetera_state::member::Member;
 use tokio::sync::Notify;
@@ -44,6 +46,8 @@ use crate::node_thread::NodeHandle;
 
 /// Messages that wait for the peers' thread at most; beyond it they are dropped.
 const OUTBOX_MESSAGES_MAX: usize = 1 << 16;
+/// Threads that may block at most: requests, name look-ups, a chunk of a snapshot each, and one snapshot being verified.
+const BLOCKING_THREADS_MAX: usize = 16;
 /// How long a stop waits for what is queued to be written.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
@@ -58,6 +62,8 @@ pub struct PeerOptions {
     /// Members known by other means than the log, until the log names this one: those of `--initial-cluster`, for a
     /// member that joins.
     pub remotes: Vec<Member>,
+    /// Where a snapshot from another member goes.
+    pub snapshots: Arc<Mutex<SnapshotReceiver>>,
     /// Connections on which nothing is heard for this long are closed (`--raft-read-timeout`).
     pub read_timeout: Duration,
     /// Connections that take nothing for this long are closed (`--raft-write-timeout`).
@@ -78,6 +84,7 @@ struct Shared {
 #[derive(Default)]
 struct Outbox {
     messages: Vec<PeerMessage>,
+    snapshots: Vec<SnapshotSend>,
     /// The members as they are from now on.
     roster: Option<Roster>,
     stop: bool,
@@ -97,9 +104,14 @@ impl Roster {
 }
 
 impl PeersHandle {
-    /// Hands over a step's messages, and the members if `published` changed them. One lock, one wake.
-    pub(crate) fn post(&self, messages: &mut Vec<PeerMessage>, published: Option<&Published>) {
-        if messages.is_empty() && published.is_none() {
+    /// Hands over a step's messages and snapshots, and the members if `published` changed them. One lock, one wake.
+    pub(crate) fn post(
+        &self,
+        messages: &mut Vec<PeerMessage>,
+        snapshots: Vec<SnapshotSend>,
+        published: Option<&Published>,
+    ) {
+        if messages.is_empty() && snapshots.is_empty() && published.is_none() {
             return;
         }
         let mut outbox = lock(&self.0.outbox);
@@ -113,6 +125,7 @@ impl PeersHandle {
         } else {
             outbox.messages.append(messages);
         }
+        outbox.snapshots.extend(snapshots);
         drop(outbox);
         messages.clear();
         self.0.filled.notify_one();
@@ -173,8 +186,8 @@ impl Peers {
         let shared = handle.clone();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            .max_blocking_threads(http::THREADS_MAX)
-            .thread_name("cetera-peer-http")
+            .max_blocking_threads(BLOCKING_THREADS_MAX)
+            .thread_name("cetera-peer-work")
             .build()?;
         let run = move || {
             let local = LocalSet::new();

@@ -203,6 +203,7 @@ fn start_peers(
         cluster_id: running.cluster_id,
         advertise_peer: config.advertise_peer.clone(),
         remotes: running.remotes.clone(),
+        snapshots: Arc::clone(&running.snapshots),
         read_timeout: config.raft_read_timeout,
         write_timeout: config.raft_write_timeout,
     };

@@ -25,6 +25,7 @@ use super::http::{BODY_BYTES_MAX, json, text};
 use super::link::{End, Kind};
 use super::net::Net;
 use super::receive::receive;
+use super::snapshot;
 use crate::clock;
 use crate::config::VERSION;
 use crate::log;
@@ -95,7 +96,13 @@ impl Upgrade {
         let Ok(stream) = self.stream.await else { return };
         let (number, close) = net.accepted(self.from, self.kind);
         let end = {
-            let mut receiving = pin!(receive(TokioIo::new(stream), self.from, &net));
+            let stream = TokioIo::new(stream);
+            let mut receiving = pin!(async {
+                match self.kind {
+                    Kind::Snapshot => snapshot::receive(stream, self.from, &net).await,
+                    _ => receive(stream, self.from, &net).await,
+                }
+            });
             let mut closed = pin!(close.notified());
             poll_fn(|cx| match receiving.as_mut().poll(cx) {
                 Poll::Pending => closed.as_mut().poll(cx).map(|()| End::Superseded),
@@ -134,6 +141,9 @@ async fn handled(request: Request<Incoming>, net: &Net) -> Response<Bytes> {
         return text(StatusCode::BAD_REQUEST, "error reading body\n");
     };
     let request = Request::from_parts(parts, body.to_bytes());
+    let Ok(_place) = net.http_places().acquire_owned().await else {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable\n");
+    };
     let http = net.http();
     let answer = tokio::task::spawn_blocking(move || http.respond(&request)).await;
     answer.unwrap_or_else(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error\n"))

@@ -19,6 +19,8 @@ pub(super) const PROTOCOL: &str = "cetera-peer/1";
 pub(super) const KIND_HEADER: &str = "x-cetera-stream";
 /// Oldest version this one talks to (etcd's `MinClusterVersion`).
 pub(super) const MIN_CLUSTER_VERSION: &str = "3.0.0";
+/// How long a dial may take, the introduction included.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest answer to an introduction.
 const ANSWER_BYTES_MAX: usize = 16 << 10;
 
@@ -68,7 +70,12 @@ impl std::fmt::Display for DialError {
 }
 
 /// Connects to `url` and introduces itself.
-pub(super) async fn dial(url: &Url, hello: &Hello) -> Result<TcpStream, DialError> {
+pub(super) async fn in_time(url: &Url, hello: &Hello) -> Result<TcpStream, DialError> {
+    let late = |_| Err(DialError::Failed(io::ErrorKind::TimedOut.into()));
+    tokio::time::timeout(DIAL_TIMEOUT, dial(url, hello)).await.unwrap_or_else(late)
+}
+
+async fn dial(url: &Url, hello: &Hello) -> Result<TcpStream, DialError> {
     let mut stream = TcpStream::connect((url.host.as_str(), url.port)).await?;
     stream.set_nodelay(true)?;
     let millis = u32::try_from(hello.write_timeout.as_millis()).unwrap_or(u32::MAX);

@@ -15,7 +15,7 @@ pub(super) struct Facts {
 #[derive(Debug, Default)]
 struct Peer {
     /// Since when each connection to the peer stands.
-    dialled_ms: [Option<u64>; Kind::COUNT],
+    dialled_ms: [Option<u64>; Kind::LINKS.len()],
     /// Connections from the peer, and since when there is one.
     accepted: usize,
     accepted_ms: u64,

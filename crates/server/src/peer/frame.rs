@@ -149,7 +149,7 @@ fn field_len(len: usize) -> usize {
 /// What no sender puts on the wire.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub(crate) enum FrameError {
-    /// Longer than [`FRAME_BYTES_MAX`].
+    /// Longer than frames may be here.
     TooLong(usize),
     /// The checksum is another.
     Checksum,
@@ -167,17 +167,41 @@ impl fmt::Display for FrameError {
     }
 }
 
+/// One message in one frame, copied.
+pub(crate) fn whole(message: &impl prost::Message) -> Vec<u8> {
+    let len = message.encoded_len();
+    let mut out = Vec::with_capacity(HEAD_BYTES + len);
+    out.extend_from_slice(&(len as u32).to_le_bytes());
+    out.extend_from_slice(&[0; 4]);
+    message.encode_raw(&mut out);
+    let crc = crc32c(&out[HEAD_BYTES..]);
+    out[4..HEAD_BYTES].copy_from_slice(&crc.to_le_bytes());
+    out
+}
+
 /// Takes frames out of a stream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Splitter {
     buffer: BytesMut,
+    frame_bytes_max: usize,
+}
+
+impl Default for Splitter {
+    fn default() -> Self {
+        Self::new(FRAME_BYTES_MAX)
+    }
 }
 
 impl Splitter {
+    /// For frames of at most so many bytes.
+    pub(crate) fn new(frame_bytes_max: usize) -> Self {
+        Self { buffer: BytesMut::new(), frame_bytes_max }
+    }
+
     /// Where to read to: as much space as is wanted now.
     pub(crate) fn space(&mut self) -> &mut BytesMut {
         let missing = match self.head() {
-            Some((len, _)) => (HEAD_BYTES + len.min(FRAME_BYTES_MAX)).saturating_sub(self.buffer.len()),
+            Some((len, _)) => (HEAD_BYTES + len.min(self.frame_bytes_max)).saturating_sub(self.buffer.len()),
             None => 0,
         };
         let wanted = missing.clamp(READ_BYTES, READ_BYTES_MAX);
@@ -194,8 +218,16 @@ impl Splitter {
 
     /// The next message that is there as a whole.
     pub(crate) fn next(&mut self) -> Result<Option<PeerMessage>, FrameError> {
+        match self.take()? {
+            Some(body) => PeerMessage::decode(body).map(Some).map_err(|_| FrameError::Malformed),
+            None => Ok(None),
+        }
+    }
+
+    /// What the next frame holds that is there as a whole and holds anything.
+    pub(crate) fn take(&mut self) -> Result<Option<Bytes>, FrameError> {
         while let Some((len, crc)) = self.head() {
-            if len > FRAME_BYTES_MAX {
+            if len > self.frame_bytes_max {
                 return Err(FrameError::TooLong(len));
             }
             if self.buffer.len() < HEAD_BYTES + len {
@@ -207,7 +239,7 @@ impl Splitter {
                 return Err(FrameError::Checksum);
             }
             if len > 0 {
-                return PeerMessage::decode(body).map(Some).map_err(|_| FrameError::Malformed);
+                return Ok(Some(body));
             }
         }
         Ok(None)

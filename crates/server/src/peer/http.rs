@@ -13,7 +13,7 @@ use crate::http::Source;
 use crate::log::quote;
 
 /// Requests answered at the same time; others wait.
-pub(super) const THREADS_MAX: usize = 4;
+pub(super) const REQUESTS_MAX: usize = 4;
 /// Longest body of a request (P-10).
 pub(super) const BODY_BYTES_MAX: usize = 64 << 10;
 

@@ -22,8 +22,6 @@ use super::net::Net;
 use crate::config::Url;
 use crate::log;
 
-/// How long a dial may take, the introduction included.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause before the second dial in a row; it doubles from dial to dial.
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
 /// Longest pause between dials.
@@ -42,21 +40,24 @@ pub(super) enum Kind {
     Append,
     /// Everything small that must not wait behind them.
     Other,
+    /// One snapshot.
+    Snapshot,
 }
 
 impl Kind {
-    pub(super) const COUNT: usize = 2;
-    pub(super) const ALL: [Kind; Kind::COUNT] = [Kind::Append, Kind::Other];
+    /// Those that stand all the time.
+    pub(super) const LINKS: [Kind; 2] = [Kind::Append, Kind::Other];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Kind::Append => "append",
             Kind::Other => "other",
+            Kind::Snapshot => "snapshot",
         }
     }
 
     pub(super) fn parse(name: &[u8]) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|kind| kind.name().as_bytes() == name)
+        [Kind::Append, Kind::Other, Kind::Snapshot].into_iter().find(|kind| kind.name().as_bytes() == name)
     }
 
     /// Bytes that wait for the connection at most. What is larger than all of it passes an empty queue.
@@ -64,6 +65,8 @@ impl Kind {
         match self {
             Kind::Append => 64 << 20,
             Kind::Other => 4 << 20,
+            // One chunk at a time, and no queue.
+            Kind::Snapshot => 0,
         }
     }
 }
@@ -126,9 +129,7 @@ pub(super) async fn run(link: Rc<Link>, urls: Rc<RefCell<Vec<Url>>>, hello: Hell
             urls.get(at % urls.len().max(1)).cloned()
         };
         let dialled = match &url {
-            Some(url) => tokio::time::timeout(DIAL_TIMEOUT, dial::dial(url, &hello))
-                .await
-                .unwrap_or_else(|_| Err(DialError::Failed(io::ErrorKind::TimedOut.into()))),
+            Some(url) => dial::in_time(url, &hello).await,
             None => Err(DialError::Failed(io::Error::new(io::ErrorKind::NotFound, "no URL is known"))),
         };
         backoff = (backoff * 2).clamp(BACKOFF_MIN, BACKOFF_MAX);

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +11,15 @@ use cetera_node::event::Event;
 use cetera_proto::ceterapb::{PeerMessage, peer_message::Body};
 use cetera_proto::raftpb::{self, MessageType};
 use cetera_state::member::Member;
-use tokio::sync::Notify;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::{JoinHandle, spawn_local};
 
-use super::dial::{DialError, Hello};
+use super::dial::{self, DialError, Hello};
 use super::frame::Encoder;
-use super::http::PeerHttp;
+use super::http::{PeerHttp, REQUESTS_MAX};
 use super::link::{self, End, Kind, Link};
+use super::snapshot::{self, Receiver};
 use super::{LAST_WORDS, PeerOptions, PeersHandle, Roster, lock};
 use crate::clock;
 use crate::config::Url;
@@ -34,6 +37,7 @@ pub(super) struct Net {
     shared: PeersHandle,
     node: NodeHandle,
     http: Arc<dyn PeerHttp>,
+    http_places: Arc<Semaphore>,
     roster: RefCell<Roster>,
     /// Members the log does not name (yet).
     remotes: RefCell<Vec<Member>>,
@@ -45,9 +49,9 @@ pub(super) struct Net {
 /// A peer and the connections to it.
 struct Peer {
     urls: Rc<RefCell<Vec<Url>>>,
-    links: [Rc<Link>; Kind::COUNT],
-    encoders: [Encoder; Kind::COUNT],
-    tasks: [JoinHandle<()>; Kind::COUNT],
+    links: [Rc<Link>; Kind::LINKS.len()],
+    encoders: [Encoder; Kind::LINKS.len()],
+    tasks: [JoinHandle<()>; Kind::LINKS.len()],
     /// Entries did not get into the queue.
     dropped: bool,
 }
@@ -73,6 +77,7 @@ impl Net {
             shared,
             node,
             http,
+            http_places: Arc::new(Semaphore::new(REQUESTS_MAX)),
             roster: RefCell::new(roster),
             peers: RefCell::default(),
             incoming: RefCell::default(),
@@ -86,16 +91,19 @@ impl Net {
         let mut messages = Vec::new();
         loop {
             self.shared.0.filled.notified().await;
-            let (roster, stop) = {
+            let (roster, snapshots, stop) = {
                 let mut outbox = lock(&self.shared.0.outbox);
                 std::mem::swap(&mut outbox.messages, &mut messages);
-                (outbox.roster.take(), outbox.stop)
+                (outbox.roster.take(), std::mem::take(&mut outbox.snapshots), outbox.stop)
             };
             if let Some(roster) = roster {
                 *self.roster.borrow_mut() = roster;
                 self.follow_roster();
             }
             self.send(messages.drain(..));
+            for snapshot in snapshots {
+                spawn_local(snapshot::send(Rc::clone(&self), snapshot));
+            }
             if stop {
                 let _ = tokio::time::timeout(LAST_WORDS, self.written()).await;
                 return;
@@ -162,7 +170,7 @@ impl Net {
         peers.retain(|id, _| {
             let stays = wanted.contains_key(id);
             if !stays {
-                Kind::ALL.iter().for_each(|kind| lock(&self.shared.0.facts).dialled_ended(*id, *kind));
+                Kind::LINKS.iter().for_each(|kind| lock(&self.shared.0.facts).dialled_ended(*id, *kind));
                 log::info!("stopped remote peer", "remote-peer-id" = log::Hex(*id));
             }
             stays
@@ -184,20 +192,38 @@ impl Net {
 
     fn start(self: &Rc<Self>, id: u64, urls: Vec<Url>) -> Peer {
         let urls = Rc::new(RefCell::new(urls));
-        let links: [Rc<Link>; Kind::COUNT] = Default::default();
-        let tasks = Kind::ALL.map(|kind| {
-            let hello = Hello {
-                from: self.options.member_id,
-                to: id,
-                cluster_id: self.options.cluster_id,
-                peer_urls: self.options.advertise_peer.join(","),
-                kind,
-                write_timeout: self.options.write_timeout,
-            };
+        let links: [Rc<Link>; Kind::LINKS.len()] = Default::default();
+        let tasks = Kind::LINKS.map(|kind| {
+            let hello = self.hello(id, kind);
             spawn_local(link::run(Rc::clone(&links[kind as usize]), Rc::clone(&urls), hello, Rc::clone(self)))
         });
         log::info!("started remote peer", "remote-peer-id" = log::Hex(id));
         Peer { urls, links, encoders: Default::default(), tasks, dropped: false }
+    }
+
+    fn hello(&self, to: u64, kind: Kind) -> Hello {
+        Hello {
+            from: self.options.member_id,
+            to,
+            cluster_id: self.options.cluster_id,
+            peer_urls: self.options.advertise_peer.join(","),
+            kind,
+            write_timeout: self.options.write_timeout,
+        }
+    }
+
+    /// A connection for a snapshot, by whichever of the peer's URLs answers.
+    pub(super) async fn dial_for_snapshot(&self, to: u64) -> io::Result<TcpStream> {
+        let urls = self.peers.borrow().get(&to).map(|peer| peer.urls.borrow().clone()).unwrap_or_default();
+        let hello = self.hello(to, Kind::Snapshot);
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "no URL is known");
+        for url in urls {
+            match dial::in_time(&url, &hello).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = io::Error::other(error.to_string()),
+            }
+        }
+        Err(last)
     }
 
     /// Gives messages to the node; returns when it may be given more.
@@ -215,6 +241,9 @@ impl Net {
         if let Some(before) = self.incoming.borrow_mut().insert((from, kind.name()), incoming) {
             before.close.notify_one();
         }
+        if kind == Kind::Snapshot {
+            return (number, close);
+        }
         lock(&self.shared.0.facts).accepted(from, clock::now_ms());
         if let Some(peer) = self.peers.borrow().get(&from) {
             peer.links.iter().for_each(|link| link.hurry());
@@ -226,6 +255,13 @@ impl Net {
         let mut incoming = self.incoming.borrow_mut();
         if incoming.get(&(from, kind.name())).is_some_and(|incoming| incoming.number == number) {
             incoming.remove(&(from, kind.name()));
+        }
+        if kind == Kind::Snapshot {
+            return log::info!(
+                "a connection for a snapshot ended",
+                "remote-peer-id" = log::Hex(from),
+                "error" = log::Shown(end)
+            );
         }
         lock(&self.shared.0.facts).accepted_ended(from);
         self.ended("lost TCP streaming connection from remote peer", from, kind, end);
@@ -291,12 +327,28 @@ impl Net {
         self.options.member_id
     }
 
+    pub(super) fn snapshots(&self) -> Receiver {
+        Arc::clone(&self.options.snapshots)
+    }
+
+    pub(super) fn node(&self) -> NodeHandle {
+        self.node.clone()
+    }
+
+    pub(super) fn tell(&self, event: Event) {
+        self.node.send(event);
+    }
+
     pub(super) fn cluster_id(&self) -> u64 {
         self.options.cluster_id
     }
 
     pub(super) fn http(&self) -> Arc<dyn PeerHttp> {
         Arc::clone(&self.http)
+    }
+
+    pub(super) fn http_places(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.http_places)
     }
 
     pub(super) fn read_timeout(&self) -> Duration {

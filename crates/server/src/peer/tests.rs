@@ -101,7 +101,7 @@ fn who_does_not_belong_is_refused_as_by_etcd() {
     let mut published = (*group.published(0)).clone();
     published.removed_members = Arc::new([2].into());
     published.members = Arc::new(published.members.iter().filter(|member| member.id != 2).cloned().collect());
-    group.peers(0).post(&mut Vec::new(), Some(&published));
+    group.peers(0).post(&mut Vec::new(), Vec::new(), Some(&published));
     wait_for("refusal of a removed member", || answer(good()).starts_with("HTTP/1.1 410 ").then_some(()));
     group.stop_all();
 }
@@ -132,7 +132,7 @@ fn http_of_the_peer_port() {
 fn a_leader_whose_connection_is_reset_is_gone() {
     let group = Group::alone(2, Timing::Slow);
     let fake = Fake::listen(group.listener(1));
-    for kind in Kind::ALL {
+    for kind in Kind::LINKS {
         // Whichever of the two connections it is.
         let mut stream = fake.dial(&group.hello_of(2, kind), group.address(0));
         let term = group.published(0).term + 1;
@@ -175,18 +175,18 @@ fn a_peer_that_reads_nothing_costs_its_queue_and_delays_nobody() {
     const COUNT: usize = 256;
     let group = Group::alone(3, Timing::Slow);
     let (stuck, brisk) = (Fake::listen_only(group.listener(1)), Fake::listen(group.listener(2)));
-    brisk.wait_for_connections(Kind::COUNT);
+    brisk.wait_for_connections(Kind::LINKS.len());
     let data: bytes::Bytes = vec![7; 1 << 20].into();
     for index in 1..=COUNT as u64 {
         let append = |to| {
             let entry = raftpb::Entry { term: 1, index, data: data.clone(), ..Default::default() };
             PeerMessage::from(raftpb::Message { entries: vec![entry], ..message(1, to, MessageType::MsgApp, 1) })
         };
-        group.peers(0).post(&mut vec![append(2), append(3)], None);
+        group.peers(0).post(&mut vec![append(2), append(3)], Vec::new(), None);
         // One at a time: the brisk one is never behind by more than a message.
         brisk.wait_for_messages(index as usize);
     }
-    group.peers(0).post(&mut vec![message(1, 2, MessageType::MsgHeartbeat, 1).into()], None);
+    group.peers(0).post(&mut vec![message(1, 2, MessageType::MsgHeartbeat, 1).into()], Vec::new(), None);
     let received = stuck.read_what_there_is(MessageType::MsgHeartbeat);
     let bytes: usize = received
         .iter()

@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cetera_node::Published;
@@ -126,6 +126,7 @@ impl Group {
             cluster_id: CLUSTER_ID,
             advertise_peer: vec![url(at)],
             remotes: Vec::new(),
+            snapshots: Arc::new(Mutex::new(opened.snapshots)),
             read_timeout: PATIENCE,
             write_timeout: PATIENCE,
         };

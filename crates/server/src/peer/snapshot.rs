@@ -1,0 +1,173 @@
+//! Snapshots on their way between members, each on a connection of its own.
+//!
+//! After the upgrade the sender's header goes first and the receiver answers with the position from which it wants the
+//! rest: the start, or where an earlier connection broke off. Then chunks, one way; at the end the receiver says that it
+//! has everything. Files are read and written on threads that may block, one chunk at a time: a snapshot holds two
+//! chunks in memory, however large it is, and a receiver that is slow slows its sender through the socket. The sender
+//! pauses after each chunk for as long as that took, so that disk, processor and line are never its alone.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use cetera_node::event::Event;
+use cetera_node::snapshot::{SnapshotReceiver, SnapshotSend};
+use cetera_proto::ceterapb::{SnapshotChunk, SnapshotHeader, SnapshotPosition};
+use prost::Message;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+use super::frame::{Splitter, whole};
+use super::link::End;
+use super::lock;
+use super::net::Net;
+use crate::log;
+
+/// Longest frame on such a connection: a header that names as many files as a snapshot may have.
+const FRAME_BYTES_MAX: usize = 4 << 20;
+/// Longest wait for the other side to take or give one frame. A file's sync lies in it.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest pause between chunks.
+const PAUSE_MAX: Duration = Duration::from_millis(50);
+
+/// What the receiving side writes to; shared by the connections, of which one is of use.
+pub(super) type Receiver = Arc<Mutex<SnapshotReceiver>>;
+
+/// Sends a snapshot and tells the node how it went.
+pub(super) async fn send(net: Rc<Net>, snapshot: SnapshotSend) {
+    let (to, id, bytes) = (snapshot.to(), snapshot.id(), snapshot.bytes());
+    log::info!("sending database snapshot", "remote-peer-id" = log::Hex(to), "bytes" = bytes);
+    let started = Instant::now();
+    let sent = transfer(&net, &snapshot).await;
+    match &sent {
+        Ok(()) => log::info!(
+            "sent database snapshot",
+            "remote-peer-id" = log::Hex(to),
+            "bytes" = bytes,
+            "took" = started.elapsed()
+        ),
+        Err(error) => log::warning!(
+            "failed to send database snapshot",
+            "remote-peer-id" = log::Hex(to),
+            "bytes" = bytes,
+            "error" = log::Shown(error)
+        ),
+    }
+    net.tell(Event::SnapshotSent { to, id, ok: sent.is_ok() });
+}
+
+async fn transfer(net: &Rc<Net>, snapshot: &SnapshotSend) -> io::Result<()> {
+    let header = snapshot.header();
+    let files = header.files.len();
+    let mut line = Line::new(net.dial_for_snapshot(snapshot.to()).await?);
+    line.write(&header).await?;
+    let mut at: SnapshotPosition = line.read().await?;
+    loop {
+        if snapshot.is_cancelled() {
+            return Err(io::Error::other("it is not wanted any more"));
+        }
+        let started = Instant::now();
+        let reading = snapshot.clone();
+        let Some(chunk) = blocking(move || reading.chunk(at)).await? else { break };
+        at = behind(&chunk);
+        line.write(&chunk).await?;
+        tokio::time::sleep(started.elapsed().min(PAUSE_MAX)).await;
+    }
+    let at: SnapshotPosition = line.read().await?;
+    if (at.file as usize) < files {
+        return Err(io::Error::other("the receiver says that something is missing"));
+    }
+    Ok(())
+}
+
+fn behind(chunk: &SnapshotChunk) -> SnapshotPosition {
+    let at = chunk.at.unwrap_or_default();
+    SnapshotPosition { offset: at.offset + chunk.data.len() as u64, ..at }
+}
+
+/// Receives a snapshot; when it is whole, the node is given it.
+pub(super) async fn receive(io: impl AsyncRead + AsyncWrite + Unpin, from: u64, net: &Rc<Net>) -> End {
+    match take(io, from, net).await {
+        Ok(()) => End::Closed,
+        Err(error) => End::Broken(error),
+    }
+}
+
+async fn take(io: impl AsyncRead + AsyncWrite + Unpin, from: u64, net: &Rc<Net>) -> io::Result<()> {
+    let mut line = Line::new(io);
+    let header: SnapshotHeader = line.read().await?;
+    let message = header.message.as_ref().map(|message| (message.from, message.to));
+    if message != Some((from, net.member_id())) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a snapshot of or for another member"));
+    }
+    let (id, files) = (header.id, header.files.len());
+    let bytes: u64 = header.files.iter().map(|file| file.bytes).sum();
+    let receiver = net.snapshots();
+    let begun = Arc::clone(&receiver);
+    let mut at = blocking(move || lock(&begun).begin(&header).map_err(io::Error::other)).await?;
+    log::info!(
+        "receiving database snapshot",
+        "remote-peer-id" = log::Hex(from),
+        "bytes" = bytes,
+        "from-file" = at.file,
+        "from-offset" = at.offset
+    );
+    line.write(&at).await?;
+    while (at.file as usize) < files {
+        let chunk: SnapshotChunk = line.read().await?;
+        let receiver = Arc::clone(&receiver);
+        at = blocking(move || lock(&receiver).chunk(id, &chunk).map_err(io::Error::other)).await?;
+    }
+    let received = blocking(move || lock(&receiver).finish(id).map_err(io::Error::other)).await?;
+    line.write(&at).await?;
+    log::info!("received database snapshot", "remote-peer-id" = log::Hex(from), "bytes" = bytes);
+    if let Some(received) = received {
+        let node = net.node();
+        // Not awaited: it goes on when the connection ends.
+        tokio::task::spawn_blocking(move || match received.prepare() {
+            Ok(prepared) => node.send(Event::Snapshot(Box::new(prepared))),
+            Err(error) => log::error!("a received snapshot is not used", "error" = log::Shown(error)),
+        });
+    }
+    Ok(())
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+/// A connection with frames in both directions.
+struct Line<T> {
+    io: T,
+    splitter: Splitter,
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Line<T> {
+    fn new(io: T) -> Self {
+        Self { io, splitter: Splitter::new(FRAME_BYTES_MAX) }
+    }
+
+    async fn write(&mut self, message: &impl Message) -> io::Result<()> {
+        let frame = whole(message);
+        let write = async {
+            self.io.write_all(&frame).await?;
+            self.io.flush().await
+        };
+        tokio::time::timeout(PATIENCE, write).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    async fn read<M: Message + Default>(&mut self) -> io::Result<M> {
+        let invalid = |error: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
+        let read = async {
+            loop {
+                if let Some(body) = self.splitter.take().map_err(|error| invalid(&error))? {
+                    return M::decode(body).map_err(|error| invalid(&error));
+                }
+                if self.io.read_buf(self.splitter.space()).await? == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, read).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
