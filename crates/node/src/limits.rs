@@ -52,5 +52,16 @@ pub const FAILOVER_STEP_MS: u64 = 5;
 pub const FAILOVER_ROUND_MS: u64 = 40;
 /// How often it stands before it leaves the rest to the election timeout.
 pub const FAILOVER_TRIES: u32 = 8;
+/// Distances between the indexes of the log at which members compare their states: whatever the pace of writes, members
+/// some seconds apart have one of them in common.
+pub const REPORT_DISTANCES: [u64; 3] = [64, 1 << 10, 1 << 14];
+/// Hashes kept per distance, for members that lag.
+pub const REPORT_HASHES_KEPT: usize = 64;
+/// Hashes sent per distance.
+pub const REPORT_HASHES_SENT: usize = 8;
+/// Milliseconds between reports.
+pub const REPORT_EVERY_MS: u64 = 2_000;
+/// Milliseconds that states may differ without a majority before the alarm is raised although some voter is silent.
+pub const UNDECIDED_MS_MAX: u64 = 60_000;
 /// A read confirmation that did not come is asked for again after this many milliseconds (KV-8).
 pub const READ_RETRY_MS: u64 = 500;

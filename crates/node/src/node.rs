@@ -13,6 +13,7 @@ mod lease_ask;
 mod lease_log;
 mod leases;
 mod propose;
+mod report;
 mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -97,6 +98,9 @@ pub struct Node {
     /// Answers to other members' lease questions, by member, for the end of the step.
     answers: BTreeMap<u64, Vec<LeaseReply>>,
     failover: Option<failover::Failover>,
+    reports: report::Reports,
+    /// This member's state is not what a majority has.
+    fenced: bool,
     rng: Rng,
     /// Request ids of revocations proposed by this member's lessor.
     revocations: HashMap<u64, i64>,
@@ -136,8 +140,13 @@ impl Node {
         hard_state: raftpb::HardState,
         now_ms: u64,
     ) -> Result<Self, Fatal> {
-        let outlook =
-            Outlook { leader: group.leader(), leader_since_ms: now_ms, mode: Mode::Running, progress: Arc::default() };
+        let outlook = Outlook {
+            leader: group.leader(),
+            leader_since_ms: now_ms,
+            mode: Mode::Running,
+            fenced: false,
+            progress: Arc::default(),
+        };
         let published = Arc::new(picture(&config, &group, &mut state, outlook)?);
         let reads = Reads::new(config.member_id, config.nonce);
         let (asks, rng) = (lease_ask::Asks::new(config.nonce), Rng::new(config.nonce ^ config.member_id));
@@ -166,6 +175,8 @@ impl Node {
             asks,
             answers: BTreeMap::new(),
             failover: None,
+            reports: report::Reports::default(),
+            fenced: false,
             rng,
             revocations: HashMap::new(),
             own_requests: 0,
@@ -245,6 +256,7 @@ impl Node {
         self.expire_leases(&mut effects)?;
         self.record_leases(&mut effects)?;
         self.exchange_leases(&mut effects);
+        self.report(&mut effects)?;
         if slices {
             self.slices()?;
         }
@@ -324,14 +336,17 @@ impl Node {
             }
             Some(Body::LeaseAsk(ask)) if is_member => self.hear_lease_ask(from, ask, effects),
             Some(Body::LeaseAnswer(answer)) if is_member => self.hear_lease_answer(answer, effects),
+            Some(Body::StateReport(report)) if is_member => self.hear_report(from, report),
             // From one that is no member, or of a later version: to us it says nothing.
-            Some(Body::LeaseAsk(_) | Body::LeaseAnswer(_)) | None => {}
+            Some(Body::LeaseAsk(_) | Body::LeaseAnswer(_) | Body::StateReport(_)) | None => {}
         }
     }
 
     fn enqueue(&mut self, waiting: Waiting, effects: &mut Effects) {
         if self.mode == Mode::Stopped {
             self.refuse(waiting, Refusal::Stopped, effects);
+        } else if self.fenced {
+            self.refuse(waiting, Refusal::Corrupt, effects);
         } else if self.is_cut_off() {
             self.refuse(waiting, Refusal::NoLeader, effects);
         } else if self.reads.len() >= limits::WAITING_READS_MAX {
@@ -470,7 +485,12 @@ impl Node {
                 return Err(Fatal(format!("entry {} is a ConfChangeV2, which no member proposes", entry.index)));
             }
         }
-        if self.leads() && entry.term == self.group.term() && self.lessor.primary_in() != Some(entry.term) {
+        self.note_state(self.state.applied_index());
+        if self.leads()
+            && !self.fenced
+            && entry.term == self.group.term()
+            && self.lessor.primary_in() != Some(entry.term)
+        {
             self.forget_words();
             let leases = self.state.leases().iter().map(|(id, lease)| (id, lease.ttl, lease.remaining_ttl));
             self.lessor.promote(entry.term, leases, self.now_ms, self.config.election_ms);
@@ -615,10 +635,15 @@ impl Node {
             leader: self.leader(),
             leader_since_ms: self.leader_since_ms,
             mode: self.mode,
+            fenced: self.fenced,
             progress: self.progress.clone(),
         };
         self.published = Arc::new(picture(&self.config, &self.group, &mut self.state, outlook)?);
         effects.publish = Some(self.published.clone());
+        // What a fenced member makes of the log is for nobody.
+        if self.fenced {
+            self.events.clear();
+        }
         if !self.events.is_empty() {
             let events = std::mem::take(&mut self.events);
             effects.events = Some(Arc::new(EventBatch { events, revision: self.published.view.revision() }));
@@ -639,11 +664,12 @@ struct Outlook {
     leader: u64,
     leader_since_ms: u64,
     mode: Mode,
+    fenced: bool,
     progress: Arc<Vec<MemberProgress>>,
 }
 
 fn picture(config: &NodeConfig, group: &Group, state: &mut State, outlook: Outlook) -> Result<Published, Fatal> {
-    let Outlook { leader, leader_since_ms, mode, progress } = outlook;
+    let Outlook { leader, leader_since_ms, mode, fenced, progress } = outlook;
     let view = state.view().map_err(fatal)?;
     Ok(Published {
         applied_index: state.applied_index(),
@@ -656,7 +682,7 @@ fn picture(config: &NodeConfig, group: &Group, state: &mut State, outlook: Outlo
         no_leader_since_ms: (leader == 0).then_some(leader_since_ms),
         removed: state.membership().removed().contains(&config.member_id),
         is_alone: group.is_alone(),
-        fenced: false,
+        fenced,
         progress,
         is_learner: state.membership().get(config.member_id).is_some_and(|me| me.is_learner),
         members: state.members(),

@@ -202,6 +202,8 @@ pub struct Group {
     /// Why this member must not go on.
     broken: Option<String>,
     released: Vec<raftpb::Message>,
+    /// This member may not lead.
+    barred: bool,
 }
 
 impl Group {
@@ -250,6 +252,7 @@ impl Group {
             awaited: (0, 0),
             broken: None,
             released: Vec::new(),
+            barred: false,
         };
         group.draw_election_timeout();
         Ok(group)
@@ -258,6 +261,9 @@ impl Group {
     /// One tick of logical time.
     pub fn tick(&mut self) {
         if !self.may_campaign() && self.would_campaign() {
+            // It may not stand, and must not keep others from it: the leader counts as silent all the same.
+            let raft = &mut self.raw.raft;
+            raft.election_elapsed = raft.election_elapsed.max(self.config.election_ticks);
             return;
         }
         self.raw.tick();
@@ -595,16 +601,42 @@ impl Group {
                 progress.is_none_or(|progress| message.index > progress.matched)
             }
             // A sole voter that is told to campaign would win at once; see `may_campaign`.
-            eraftpb::MessageType::MsgTimeoutNow => !self.is_sole_voter(),
+            eraftpb::MessageType::MsgTimeoutNow => !self.is_sole_voter() && !self.barred,
             _ => true,
         }
+    }
+
+    /// This member may not stand for election, or may again. Its votes for others and its acknowledgements are not in
+    /// question.
+    pub fn bar(&mut self, barred: bool) {
+        self.barred = barred;
+    }
+
+    /// Has `member` sent a snapshot although its log needs none, because its state is wrong. The snapshot must be of the
+    /// end of this leader's log or later: until it is there nothing else is sent to the member.
+    pub fn replace_state(&mut self, member: u64) {
+        let index = self.last_index();
+        if self.role() == Role::Leader
+            && let Some(progress) = self.raw.raft.mut_prs().get_mut(member)
+            && progress.state != raft::ProgressState::Snapshot
+            && progress.pending_request_snapshot == raft::INVALID_INDEX
+        {
+            progress.become_probe();
+            progress.pending_request_snapshot = index;
+            self.raw.raft.send_append(member);
+        }
+    }
+
+    /// The lowest index that a snapshot for `member` must have, 0 if any will do.
+    pub fn snapshot_floor(&self, member: u64) -> u64 {
+        self.raw.raft.prs().get(member).map_or(0, |progress| progress.pending_request_snapshot)
     }
 
     /// A sole voter wins its election inside one call, and the library then insists that its log is durable. Others
     /// reach leadership only by votes that followed durable requests; for them the same wait costs nothing.
     fn may_campaign(&self) -> bool {
         let log = &self.raw.raft.raft_log;
-        log.last_index() == log.persisted && self.issued == self.persisted
+        !self.barred && log.last_index() == log.persisted && self.issued == self.persisted
     }
 
     fn would_campaign(&self) -> bool {

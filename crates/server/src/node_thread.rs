@@ -497,6 +497,7 @@ impl Runner {
         }
         if let Some(published) = effects.publish {
             METRICS.published(&published);
+            tell_fence(&self.handle.published(), &published);
             *lock(&self.handle.0.published) = published;
             self.handle.0.changed.notify_all();
         }
@@ -513,6 +514,23 @@ impl Runner {
             self.jobs.send(ShellJob::Node(job)).map_err(|_| Fatal("the jobs thread is gone".into()))?;
         }
         Ok(())
+    }
+}
+
+/// Says it loudly when this member's state turns out to be wrong, and when it is mended.
+fn tell_fence(before: &Published, now: &Published) {
+    match (before.fenced, now.fenced) {
+        (false, true) => log::error!(
+            "the state of this member differs from that of a majority; it serves nobody until it has been given theirs",
+            "applied-index" = now.applied_index,
+            "revision" = now.view.revision()
+        ),
+        (true, false) => log::warning!(
+            "the state of this member was replaced by the leader's; it serves again",
+            "applied-index" = now.applied_index,
+            "revision" = now.view.revision()
+        ),
+        _ => {}
     }
 }
 

@@ -338,6 +338,10 @@ impl<N: NodeAccess> RpcServices<N> {
             if self.published.is_learner && !learners_too {
                 return Err(Error::NotSupportedForLearner);
             }
+            let of_state = matches!(method.service, "etcdserverpb.KV" | "etcdserverpb.Watch");
+            if self.published.fenced && (of_state || method.id == MethodId::Snapshot) {
+                return Err(Error::Corrupt);
+            }
         }
         let counted = self.clients.count(metadata.client_api_version.as_ref(), method.kind == Kind::Unary);
         counted.map_err(|_| Error::InvalidClientApiVersion)?;

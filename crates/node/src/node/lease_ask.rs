@@ -99,7 +99,7 @@ impl Asks {
 impl Node {
     /// A client wants something of the lessor, here or elsewhere.
     pub(super) fn want(&mut self, ticket: Ticket, want: LeaseWant, effects: &mut Effects) {
-        if self.mode == Mode::Running && !self.leads() {
+        if self.mode == Mode::Running && (self.fenced || !self.leads()) {
             if self.asks.len() >= limits::WAITING_READS_MAX {
                 refuse_all([ticket], Refusal::TooManyRequests, effects);
             } else {
@@ -116,12 +116,12 @@ impl Node {
             self.answers.clear();
             return;
         }
-        if self.leads() {
+        if self.leads() && !self.fenced {
             for ask in std::mem::take(&mut self.asks.waiting).into_values() {
                 self.reads.push(Waiting::Lease(Asker::Client(ask.ticket), ask.want), ask.deadline_ms);
             }
             self.asks.due.clear();
-        } else if self.leader() != 0 && self.asks.len() > 0 {
+        } else if !self.leads() && self.leader() != 0 && self.asks.len() > 0 {
             self.ask_leader(effects);
         }
         for (member, replies) in std::mem::take(&mut self.answers) {
@@ -146,7 +146,7 @@ impl Node {
         }
     }
 
-    fn say(&self, to: u64, body: Body, effects: &mut Effects) {
+    pub(super) fn say(&self, to: u64, body: Body, effects: &mut Effects) {
         effects.messages.push(PeerMessage { from: self.config.member_id, to, body: Some(body) });
     }
 
@@ -156,7 +156,7 @@ impl Node {
             // Of a later version: left unanswered, as it would be by one that is lost.
             let Some(want) = question.map(wanted) else { continue };
             let asker = Asker::Member { member, number };
-            if self.leads() {
+            if self.leads() && !self.fenced {
                 self.enqueue(Waiting::Lease(asker, want), effects);
             } else {
                 self.reply_lease(asker, Reply::Refused(Refusal::NotPrimaryLessor), effects);

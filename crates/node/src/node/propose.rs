@@ -87,6 +87,8 @@ impl Node {
         let waiting = self.waiters.bytes() + self.held.bytes + bytes;
         let refusal = if self.mode != Mode::Running {
             Some(Refusal::Stopped)
+        } else if self.fenced {
+            Some(Refusal::Corrupt)
         } else if behind > limits::UNAPPLIED_ENTRIES_MAX || waiting > limits::WAITING_BYTES_MAX {
             Some(Refusal::TooManyRequests)
         } else {

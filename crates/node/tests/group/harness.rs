@@ -9,7 +9,7 @@ use cetera_node::event::{Change, Effects, Event, EventBatch, Proposal, Renewal, 
 use cetera_node::job::Job;
 use cetera_node::recovery::{self, Opened, Report, Start};
 use cetera_node::{Node, Published};
-use cetera_proto::ceterapb::PeerMessage;
+use cetera_proto::ceterapb::{PeerMessage, peer_message::Body};
 use cetera_proto::etcdserverpb as pb;
 use cetera_proto::raftpb::{ConfChange, ConfChangeType};
 use cetera_state::StateLimits;
@@ -57,6 +57,8 @@ pub(crate) struct Cluster {
     pub(crate) queue: VecDeque<PeerMessage>,
     /// Links (from, to) that lose everything.
     pub(crate) cut: BTreeSet<(usize, usize)>,
+    /// What is written over in the entries that reach a member: (member, these bytes, those).
+    pub(crate) tamper: Option<(usize, &'static [u8], &'static [u8])>,
     nonce: u64,
     next_id: u64,
     checkpoint_log_bytes: u64,
@@ -96,6 +98,7 @@ impl Cluster {
             now_ms: 0,
             queue: VecDeque::new(),
             cut: BTreeSet::new(),
+            tamper: None,
             nonce: 0,
             next_id: 0,
             checkpoint_log_bytes,
@@ -224,7 +227,10 @@ impl Cluster {
 
     /// Delivers one message; `false` if none is under way.
     pub(crate) fn deliver(&mut self) -> bool {
-        let Some(message) = self.queue.pop_front() else { return false };
+        let Some(mut message) = self.queue.pop_front() else { return false };
+        if let Some((_, from, to)) = self.tamper.filter(|(at, ..)| *at as u64 + 1 == message.to) {
+            write_over(&mut message, from, to);
+        }
         let (from, to) = (message.from as usize - 1, message.to as usize - 1);
         if to < self.hosts.len() && !self.cut.contains(&(from, to)) && !self.hosts[to].paused {
             self.step(to, vec![Event::Peer(vec![message])]);
@@ -412,6 +418,17 @@ impl Cluster {
     /// Which segments the write-ahead log of a member has, for what it keeps.
     pub(crate) fn wal_bytes(&self, at: usize) -> u64 {
         self.hosts[at].life.as_ref().expect("the member runs").wal.bytes()
+    }
+}
+
+fn write_over(message: &mut PeerMessage, from: &[u8], to: &[u8]) {
+    let Some(Body::Raft(message)) = &mut message.body else { return };
+    for entry in &mut message.entries {
+        if let Some(at) = entry.data.windows(from.len()).position(|window| window == from) {
+            let mut data = entry.data.to_vec();
+            data[at..at + to.len()].copy_from_slice(to);
+            entry.data = data.into();
+        }
     }
 }
 

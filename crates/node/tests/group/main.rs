@@ -8,4 +8,5 @@ mod forward;
 mod harness;
 mod lease_ask;
 mod leases;
+mod report;
 mod transfer;

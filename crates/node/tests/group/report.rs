@@ -1,0 +1,179 @@
+//! Members whose states differ find out, and the wrong one keeps to itself.
+
+use cetera_node::event::{Refusal, Reply};
+use cetera_proto::etcdserverpb::{self as pb, AlarmType};
+use cetera_state::ApplyError;
+
+use crate::harness::Cluster;
+
+const REPORTS: usize = 45;
+
+fn compact(cluster: &mut Cluster, at: usize, revision: i64) {
+    let compaction = Some(Box::new(pb::CompactionRequest { revision, physical: false }));
+    cluster.propose(at, pb::InternalRaftRequest { compaction, ..Default::default() });
+}
+
+/// One value reaches a member wrong.
+fn spoil(cluster: &mut Cluster, leader: usize, at: usize) {
+    cluster.tamper = Some((at, b"right", b"wrong"));
+    cluster.put(leader, "a", "right");
+    cluster.settle();
+    cluster.tamper = None;
+    assert_eq!(cluster.value(at, "a").as_deref(), Some(&b"wrong"[..]));
+}
+
+fn fenced(cluster: &Cluster) -> Vec<usize> {
+    (0..cluster.hosts.len()).filter(|at| cluster.published(*at).fenced).collect()
+}
+
+#[test]
+fn a_member_that_differs_from_a_majority_serves_nobody_and_the_others_go_on() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect(None);
+    let (wrong, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    spoil(&mut cluster, leader, wrong);
+    cluster.tick(REPORTS);
+    assert_eq!(fenced(&cluster), [wrong]);
+    let (read, write) = (cluster.read(wrong), cluster.put(wrong, "b", "1"));
+    assert!(matches!(cluster.answer(wrong, read), Some(Reply::Refused(Refusal::Corrupt))));
+    assert!(matches!(cluster.answer(wrong, write), Some(Reply::Refused(Refusal::Corrupt))));
+    let (read, write) = (cluster.read(other), cluster.put(other, "b", "1"));
+    cluster.tick(2);
+    assert!(matches!(cluster.answer(other, read), Some(Reply::Read)));
+    assert!(matches!(cluster.answer(other, write), Some(Reply::Applied(Ok(_)))));
+    assert!(cluster.published(leader).alarms.is_empty(), "one is wrong and known: no reason to stop them all");
+}
+
+#[test]
+fn a_fenced_member_votes_and_does_not_lead() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect(None);
+    let (wrong, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    spoil(&mut cluster, leader, wrong);
+    cluster.tick(REPORTS);
+    assert_eq!(fenced(&cluster), [wrong]);
+    cluster.crash(leader);
+    for _ in 0..60 {
+        cluster.tick(1);
+        assert_ne!(cluster.leader(), Some(wrong));
+    }
+    assert_eq!(cluster.leader(), Some(other));
+}
+
+#[test]
+fn a_leader_that_differs_hands_leadership_on() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect(None);
+    let wrong = (leader + 1) % 3;
+    spoil(&mut cluster, leader, wrong);
+    cluster.transfer(leader, Some(wrong));
+    cluster.settle();
+    assert_eq!(cluster.leader(), Some(wrong));
+    cluster.tick(REPORTS);
+    assert_eq!(fenced(&cluster), [wrong]);
+    let next = cluster.leader().expect("someone leads");
+    assert_ne!(next, wrong);
+    let write = cluster.put(next, "b", "1");
+    cluster.tick(2);
+    assert!(matches!(cluster.answer(next, write), Some(Reply::Applied(Ok(_)))));
+}
+
+#[test]
+fn a_difference_under_steady_writes_is_found_too() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect(None);
+    let wrong = (leader + 1) % 3;
+    spoil(&mut cluster, leader, wrong);
+    for n in 0..REPORTS {
+        for m in 0..7 {
+            cluster.put(leader, "k", &format!("{n}-{m}"));
+        }
+        cluster.tick(1);
+    }
+    assert_eq!(fenced(&cluster), [wrong]);
+}
+
+#[test]
+fn of_two_that_differ_nobody_is_right_and_writes_stop() {
+    let mut cluster = Cluster::new(2);
+    let leader = cluster.elect(None);
+    spoil(&mut cluster, leader, 1 - leader);
+    cluster.tick(REPORTS);
+    assert!(fenced(&cluster).is_empty());
+    for at in 0..2 {
+        let alarms = cluster.published(at).alarms.clone();
+        assert!(
+            matches!(&alarms[..], [it] if it.member_id == 0 && it.alarm == AlarmType::Corrupt as i32),
+            "{alarms:?}"
+        );
+    }
+    let write = cluster.put(leader, "b", "1");
+    cluster.tick(2);
+    assert!(matches!(cluster.answer(leader, write), Some(Reply::Applied(Err(ApplyError::Corrupt)))));
+}
+
+#[test]
+fn with_one_silent_two_that_differ_wait_for_it_for_a_while() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect(None);
+    let (wrong, silent) = ((leader + 1) % 3, (leader + 2) % 3);
+    cluster.isolate(silent, true);
+    spoil(&mut cluster, leader, wrong);
+    cluster.tick(200);
+    assert!(fenced(&cluster).is_empty() && cluster.published(leader).alarms.is_empty(), "the third may know");
+    cluster.isolate(silent, false);
+    cluster.tick(REPORTS);
+    assert_eq!(fenced(&cluster), [wrong]);
+    // And for not longer than that.
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect(None);
+    cluster.isolate((leader + 2) % 3, true);
+    spoil(&mut cluster, leader, (leader + 1) % 3);
+    cluster.tick(700);
+    assert_eq!(cluster.published(leader).alarms.len(), 1);
+}
+
+#[test]
+fn equal_members_find_nothing_whatever_they_are_at() {
+    let mut cluster = Cluster::with_checkpoints(3, 12 << 10);
+    let leader = cluster.elect(None);
+    for n in 0..600 {
+        cluster.put(n % 3, &format!("k{}", n % 17), &n.to_string());
+        cluster.grant(leader, 1 + n as i64, 20 + n as i64);
+        if n % 50 == 49 {
+            let revision = cluster.published(leader).view.revision();
+            compact(&mut cluster, leader, revision - 20);
+        }
+        if n % 200 == 100 {
+            cluster.crash((leader + 1) % 3);
+            cluster.start((leader + 1) % 3);
+        }
+        cluster.tick(1);
+    }
+    cluster.tick(REPORTS);
+    assert!(fenced(&cluster).is_empty());
+    assert!(cluster.published(leader).alarms.is_empty());
+}
+
+/// With `--features plants`: entries that one member passes over.
+#[cfg(feature = "plants")]
+#[test]
+fn a_member_that_passed_over_an_entry_is_found() {
+    use cetera_plant::{Bug, plant};
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect(None);
+    plant(Some(Bug::ApplyDependsOnMember));
+    // Member 1 passes over entry 129; what the others pass over changes nothing.
+    while cluster.published(leader).applied_index < 129 {
+        cluster.put(leader, "k", "v");
+        cluster.settle();
+    }
+    for _ in 0..6 {
+        let lease_revoke = Some(Box::new(pb::LeaseRevokeRequest { id: 99 }));
+        cluster.propose(leader, pb::InternalRaftRequest { lease_revoke, ..Default::default() });
+        cluster.settle();
+    }
+    plant(None);
+    cluster.tick(REPORTS);
+    assert_eq!(fenced(&cluster), [0]);
+}
