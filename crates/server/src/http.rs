@@ -4,6 +4,7 @@
 //! clients would.
 
 mod health;
+pub(crate) mod peer;
 
 use std::rc::Rc;
 use std::sync::Arc;

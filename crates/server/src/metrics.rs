@@ -4,12 +4,13 @@
 pub(crate) mod clients;
 pub(crate) mod front;
 mod histogram;
+pub(crate) mod peers;
 pub(crate) mod process;
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cetera_node::event::EventBatch;
@@ -44,6 +45,7 @@ pub struct Metrics {
     promotions_failed: Mutex<BTreeMap<&'static str, u64>>,
     heartbeats_late: AtomicU64,
     clients: clients::ClientRequests,
+    peers: peers::PeerNumbers,
     wal_fsync: Histogram,
     backend_commit: Histogram,
 }
@@ -67,6 +69,7 @@ impl Metrics {
             promotions_failed: Mutex::new(BTreeMap::new()),
             heartbeats_late: AtomicU64::new(0),
             clients: clients::ClientRequests::new(),
+            peers: peers::PeerNumbers::new(),
             wal_fsync: Histogram::new(),
             backend_commit: Histogram::new(),
         }
@@ -129,6 +132,11 @@ impl Metrics {
     /// As leader this member sent heartbeats later than it should.
     pub(crate) fn heartbeats_late(&self, count: u64) {
         self.heartbeats_late.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// The numbers about another member.
+    pub(crate) fn peer(&self, member: u64) -> Arc<peers::PeerCounters> {
+        self.peers.of(member)
     }
 
     /// `/health` was answered.
@@ -204,6 +212,7 @@ pub fn render(published: &Published, quota_bytes: Option<u64>) -> String {
     ] {
         histogram.render(out, name, help);
     }
+    metrics.peers.render(published, out);
     metrics.clients.render(out);
     front::render(out);
     process::render(out);
@@ -280,11 +289,6 @@ fn server(out: &mut String, published: &Published, quota_bytes: Option<u64>, met
     let name = "etcd_server_learner_promote_failures";
     let series = failed.iter().map(|(reason, count)| (format!("Reason=\"{reason}\""), *count));
     family(out, "counter", name, "The total number of failed learner promotions while this member is leader.", series);
-    let known = published.members.iter().map(|member| {
-        // This member among them, as in etcd.
-        (format!("Local=\"{:x}\",Remote=\"{:x}\"", published.member_id, member.id), 1)
-    });
-    family(out, "gauge", "etcd_network_known_peers", "The current number of known peers.", known);
     for alarm in published.alarms.iter() {
         let kind = cetera_proto::etcdserverpb::AlarmType::try_from(alarm.alarm).map_or("", |kind| kind.as_str_name());
         let labels = format!("alarm_type=\"{kind}\",server_id=\"{:x}\"", alarm.member_id);

@@ -141,6 +141,14 @@ impl NodeHandle {
         }
     }
 
+    /// Runs `work` as [`NodeHandle::run_job`] does and waits for its result, on a thread that may block.
+    pub fn work(&self, work: Work, timeout: Duration) -> Option<Result<Vec<Bytes>, Status>> {
+        match self.await_mail(|ticket| self.run_job(ticket, work), timeout)? {
+            Mail::Work(_, result) => Some(result),
+            Mail::Reply(..) | Mail::Events(_) => None,
+        }
+    }
+
     fn await_mail(&self, ask: impl FnOnce(Ticket), timeout: Duration) -> Option<Mail> {
         let slot = self.0.own_slots.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = mpsc::channel();

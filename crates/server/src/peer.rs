@@ -38,7 +38,7 @@ use cetera_state::member::Member;
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
-pub use self::http::{PeerEndpoints, PeerHttp};
+pub use self::http::PeerHttp;
 use self::net::Net;
 use crate::config::Url;
 use crate::front::thread::listen;

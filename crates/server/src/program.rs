@@ -14,10 +14,11 @@ use crate::flags::{self, Note, Stop};
 use crate::front::http1::Serving;
 use crate::front::thread::{Bound, FrontOptions, Fronts, Tenants};
 use crate::http::Endpoints;
+use crate::http::peer::PeerEndpoints;
 use crate::log;
 use crate::node_thread::MailBox;
 use crate::open_files;
-use crate::peer::{PeerEndpoints, PeerListener, PeerOptions, Peers, PeersHandle};
+use crate::peer::{PeerListener, PeerOptions, Peers, PeersHandle};
 use crate::rpc::{RpcServices, Settings, watch::WatchService};
 
 /// Request messages may be this much longer than `--max-request-bytes` (G-2).
@@ -104,12 +105,13 @@ fn serve(config: Config) -> Result<(), String> {
     let peer_listeners = bind_peers(&config)?;
     let peers = PeersHandle::default();
     let running = bootstrap::start(&config, peers.clone())?;
-    let peers = start_peers(&config, &running, peers, peer_listeners)?;
+    let settings = settings(&config, &running);
+    let peers = start_peers(&config, &running, Arc::clone(&settings), peers, peer_listeners)?;
     // Until the member is ready, connections wait in the listeners' backlogs.
     if let Err(error) = bootstrap::publish(&running, &config) {
         return Err(ended_by_itself(running).unwrap_or(error));
     }
-    let fronts = start_fronts(&config, &running, listeners)?;
+    let fronts = start_fronts(&config, &running, settings, listeners)?;
     log::info!("ready to serve client requests");
     for url in &config.listen_client {
         let traffic = if config.listen_client_http.is_empty() { "grpc+http" } else { "grpc" };
@@ -195,6 +197,7 @@ fn bind_peers(config: &Config) -> Result<Vec<PeerListener>, String> {
 fn start_peers(
     config: &Config,
     running: &Running,
+    settings: Arc<Settings>,
     handle: PeersHandle,
     listeners: Vec<PeerListener>,
 ) -> Result<Peers, String> {
@@ -207,8 +210,7 @@ fn start_peers(
         read_timeout: config.raft_read_timeout,
         write_timeout: config.raft_write_timeout,
     };
-    let source = running.handle.clone();
-    let http = PeerEndpoints::new(Arc::new(move || source.published()));
+    let http = Arc::new(PeerEndpoints::new(running.handle.clone(), settings));
     Peers::start(handle, options, listeners, running.handle.clone(), http).map_err(|error| error.to_string())
 }
 
@@ -220,7 +222,24 @@ fn plainly(error: &std::io::Error) -> String {
     }
 }
 
-fn start_fronts(config: &Config, running: &Running, listeners: Vec<Bound>) -> Result<Fronts, String> {
+/// What all services share, those for other members included.
+fn settings(config: &Config, running: &Running) -> Arc<Settings> {
+    Arc::new(Settings {
+        max_request_bytes: config.max_request_bytes,
+        max_txn_ops: config.max_txn_ops,
+        quota_bytes: config.quota_bytes,
+        election_ms: config.election_ms,
+        strict_reconfig_check: config.strict_reconfig_check,
+        ids: Arc::clone(&running.ids),
+    })
+}
+
+fn start_fronts(
+    config: &Config,
+    running: &Running,
+    settings: Arc<Settings>,
+    listeners: Vec<Bound>,
+) -> Result<Fronts, String> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let options = FrontOptions {
         threads: cores.saturating_sub(1).max(1),
@@ -230,14 +249,6 @@ fn start_fronts(config: &Config, running: &Running, listeners: Vec<Bound>) -> Re
         keepalive_interval: config.keepalive_interval,
         keepalive_timeout: config.keepalive_timeout,
     };
-    let settings = Arc::new(Settings {
-        max_request_bytes: config.max_request_bytes,
-        max_txn_ops: config.max_txn_ops,
-        quota_bytes: config.quota_bytes,
-        election_ms: config.election_ms,
-        strict_reconfig_check: config.strict_reconfig_check,
-        ids: Arc::clone(&running.ids),
-    });
     let inboxes = Fronts::inboxes(options.threads);
     for (number, inbox) in inboxes.iter().enumerate() {
         running.handle.register(number as u16, Arc::clone(inbox) as Arc<dyn MailBox>);

@@ -91,17 +91,35 @@ pub(crate) fn downgrade_enabled(url: &str, timeout: Duration) -> Result<bool, St
 /// # Errors
 /// What stood in the way, with the address.
 pub(crate) fn get(url: &str, path: &str, timeout: Duration) -> Result<Answer, String> {
-    let failed = |error: &dyn std::fmt::Display| format!("Get {:?}: {error}", format!("{url}{path}"));
+    let answer = ask("GET", url, path, timeout)?;
+    if answer.status == 200 {
+        return Ok(answer);
+    }
+    let text = String::from_utf8_lossy(&answer.body);
+    Err(format!("Get {:?}: status {}: {}", format!("{url}{path}"), answer.status, text.trim_end()))
+}
+
+/// POSTs nothing to a path of the member at `url`; whatever it answers is an answer.
+///
+/// # Errors
+/// What stood in the way, with the address.
+pub(crate) fn post(url: &str, path: &str, timeout: Duration) -> Result<Answer, String> {
+    ask("POST", url, path, timeout)
+}
+
+fn ask(method: &str, url: &str, path: &str, timeout: Duration) -> Result<Answer, String> {
+    let verb = if method == "GET" { "Get" } else { "Post" };
+    let failed = |error: &dyn std::fmt::Display| format!("{verb} {:?}: {error}", format!("{url}{path}"));
     let parsed = Url::parse(url).map_err(|error| failed(&error))?;
     if parsed.scheme != "http" {
         return Err(failed(&format_args!("scheme {} is not supported", parsed.scheme)));
     }
     let until = Instant::now() + timeout;
-    let bytes = exchange(&parsed, path, until).map_err(|error| failed(&error))?;
+    let bytes = exchange(method, &parsed, path, until).map_err(|error| failed(&error))?;
     parse(&bytes).map_err(|error| failed(&error))
 }
 
-fn exchange(url: &Url, path: &str, until: Instant) -> std::io::Result<Vec<u8>> {
+fn exchange(method: &str, url: &Url, path: &str, until: Instant) -> std::io::Result<Vec<u8>> {
     let left = || match until.saturating_duration_since(Instant::now()) {
         Duration::ZERO => Err(std::io::Error::from(std::io::ErrorKind::TimedOut)),
         left => Ok(left),
@@ -121,7 +139,9 @@ fn exchange(url: &Url, path: &str, until: Instant) -> std::io::Result<Vec<u8>> {
         true => format!("[{}]", url.host),
         false => url.host.clone(),
     };
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}:{}\r\nConnection: close\r\n\r\n", url.port)?;
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: {host}:{}\r\nConnection: close\r\n", url.port);
+    // Go's servers want to be told that a POST has no body; on a GET it says nothing.
+    write!(stream, "{head}Content-Length: 0\r\n\r\n")?;
     let mut bytes = Vec::new();
     let mut chunk = [0; 16 << 10];
     loop {
@@ -160,10 +180,7 @@ fn parse(bytes: &[u8]) -> Result<Answer, String> {
         }
         answer.body.truncate(length);
     }
-    if answer.status == 200 {
-        return Ok(answer);
-    }
-    Err(format!("status {}: {}", answer.status, String::from_utf8_lossy(&answer.body).trim_end()))
+    Ok(answer)
 }
 
 /// The body out of its chunks; `None` if the last one is missing.
@@ -206,7 +223,6 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", "unexpected EOF"),
             ("HTTP/1.1 200 OK\r\nContent-Le", "unexpected EOF"),
             ("SSH-2.0-x\r\n\r\n\r\n", "malformed HTTP response"),
-            ("HTTP/1.1 404 Not Found\r\n\r\nno\n", "status 404: no"),
         ] {
             assert_eq!(parse(text.as_bytes()).expect_err(text), why, "{text}");
         }
@@ -250,6 +266,18 @@ mod tests {
         );
         let told = versions(&url, PATIENCE).expect("an answer");
         assert_eq!(told, Versions { server: "3.6.1".into(), cluster: "not_decided".into(), feature_level: Some(4) });
+    }
+
+    /// P-11: what is refused is an answer to a request, and an error of a question.
+    #[test]
+    fn refusals_are_told() {
+        const REFUSED: &str = "HTTP/1.1 412 Precondition Failed\r\nContent-Length: 3\r\n\r\nno\n";
+        let url = one_answer(REFUSED);
+        let answer = post(&url, "/members/promote/5", PATIENCE).expect("an answer");
+        assert_eq!((answer.status, &answer.body[..]), (412, &b"no\n"[..]));
+        let url = one_answer(REFUSED);
+        let error = get(&url, "/members", PATIENCE).expect_err("refused");
+        assert_eq!(error, format!("Get \"{url}/members\": status 412: no"));
     }
 
     #[test]

@@ -94,8 +94,9 @@ impl NodeAccess for NodeHandle {
         NodeHandle::run_job(self, ticket, work);
     }
 
-    fn promote_at_leader(&self, ticket: Ticket, _: u64, _: Duration) {
-        self.worked(ticket, Err(Error::NotLeader.into()));
+    fn promote_at_leader(&self, ticket: Ticket, member: u64, timeout: Duration) {
+        let node = self.clone();
+        promote::promote_at_leader(self.clone(), timeout, member, move |result| node.worked(ticket, result));
     }
 
     fn connected_since_ms(&self, member: u64) -> Option<u64> {

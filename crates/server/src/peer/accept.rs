@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, HeaderMap, HeaderName, HeaderValue, UPGRADE};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -137,8 +137,12 @@ fn probe() -> String {
 /// Everything that is not ours, on a thread that may block.
 async fn handled(request: Request<Incoming>, net: &Net) -> Response<Bytes> {
     let (parts, body) = request.into_parts();
-    let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else {
-        return text(StatusCode::BAD_REQUEST, "error reading body\n");
+    let body = match Limited::new(body, BODY_BYTES_MAX).collect().await {
+        Ok(body) => body,
+        Err(error) if error.is::<LengthLimitError>() => {
+            return text(StatusCode::PAYLOAD_TOO_LARGE, "request body too large\n");
+        }
+        Err(_) => return text(StatusCode::BAD_REQUEST, "error reading body\n"),
     };
     let request = Request::from_parts(parts, body.to_bytes());
     let Ok(_place) = net.http_places().acquire_owned().await else {

@@ -2,15 +2,9 @@
 //!
 //! A handler may block: it runs on a thread of its own kind, never on the one that carries messages.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
-
-use crate::config::{STORAGE_VERSION, VERSION};
-use crate::http::Source;
-use crate::log::quote;
+use http::{Request, Response, StatusCode};
 
 /// Requests answered at the same time; others wait.
 pub(super) const REQUESTS_MAX: usize = 4;
@@ -22,74 +16,6 @@ pub trait PeerHttp: Send + Sync {
     /// The answer. It may block for as long as a request may take. The transport adds `X-Server-Version` and
     /// `X-Etcd-Cluster-ID`.
     fn respond(&self, request: &Request<Bytes>) -> Response<Bytes>;
-}
-
-/// The endpoints every member has.
-pub struct PeerEndpoints {
-    published: Source,
-}
-
-impl PeerEndpoints {
-    /// Endpoints that tell of the picture published last.
-    pub fn new(published: Source) -> Arc<PeerEndpoints> {
-        Arc::new(PeerEndpoints { published })
-    }
-}
-
-impl PeerHttp for PeerEndpoints {
-    fn respond(&self, request: &Request<Bytes>) -> Response<Bytes> {
-        match request.uri().path() {
-            "/members" if request.method() == Method::GET => json(self.members()),
-            "/version" if request.method() == Method::GET => json(self.version()),
-            "/members" | "/version" => text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n"),
-            _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
-        }
-    }
-}
-
-impl PeerEndpoints {
-    /// P-8.
-    fn members(&self) -> String {
-        let mut out = String::from("[");
-        for (at, member) in (self.published)().members.iter().enumerate() {
-            if at > 0 {
-                out.push(',');
-            }
-            out.push_str(&format!("{{\"id\":{},\"peerURLs\":", member.id));
-            list(&member.peer_urls, &mut out);
-            if member.is_learner {
-                out.push_str(",\"isLearner\":true");
-            }
-            out.push_str(",\"name\":");
-            quote(&member.name, &mut out);
-            out.push_str(",\"clientURLs\":");
-            list(&member.client_urls, &mut out);
-            out.push('}');
-        }
-        out.push_str("]\n");
-        out
-    }
-
-    /// P-9.
-    fn version(&self) -> String {
-        let published = (self.published)();
-        let cluster = match &*published.cluster_version {
-            "" => "not_decided",
-            decided => decided,
-        };
-        format!("{{\"etcdserver\":\"{VERSION}\",\"etcdcluster\":\"{cluster}\",\"storage\":\"{STORAGE_VERSION}\"}}")
-    }
-}
-
-fn list(items: &[String], out: &mut String) {
-    out.push('[');
-    for (at, item) in items.iter().enumerate() {
-        if at > 0 {
-            out.push(',');
-        }
-        quote(item, out);
-    }
-    out.push(']');
 }
 
 /// A body of JSON.

@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use super::frame::{ALIVE, Parcel};
 use super::net::Net;
 use crate::config::Url;
 use crate::log;
+use crate::metrics::peers::PeerCounters;
 
 /// Pause before the second dial in a row; it doubles from dial to dial.
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
@@ -72,8 +75,9 @@ impl Kind {
 }
 
 /// A queue and the means to wake who empties it.
-#[derive(Default)]
 pub(super) struct Link {
+    /// The peer's numbers.
+    counters: Arc<PeerCounters>,
     queue: RefCell<VecDeque<Bytes>>,
     bytes: Cell<usize>,
     writer: RefCell<Option<Waker>>,
@@ -82,6 +86,17 @@ pub(super) struct Link {
 }
 
 impl Link {
+    pub(super) fn new(counters: Arc<PeerCounters>) -> Link {
+        Link {
+            counters,
+            queue: RefCell::default(),
+            bytes: Cell::default(),
+            writer: RefCell::default(),
+            connected: Cell::default(),
+            hurry: Notify::new(),
+        }
+    }
+
     /// Bytes not written yet.
     pub(super) fn bytes(&self) -> usize {
         self.bytes.get()
@@ -284,6 +299,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Writer<'a, T> {
 
     fn advance(&mut self, mut written: usize) {
         self.link.written(written);
+        self.link.counters.sent_bytes.fetch_add(written as u64, Ordering::Relaxed);
         while let Some(piece) = self.pieces.front_mut() {
             if written < piece.len() {
                 piece.advance(written);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cetera_node::event::Event;
@@ -24,6 +25,8 @@ use super::{LAST_WORDS, PeerOptions, PeersHandle, Roster, lock};
 use crate::clock;
 use crate::config::Url;
 use crate::log;
+use crate::metrics::METRICS;
+use crate::metrics::peers::PeerCounters;
 use crate::node_thread::NodeHandle;
 
 /// Bytes of proposals in one message: a large batch is sent as several, so that no frame grows with the load.
@@ -48,6 +51,7 @@ pub(super) struct Net {
 
 /// A peer and the connections to it.
 struct Peer {
+    counters: Arc<PeerCounters>,
     urls: Rc<RefCell<Vec<Url>>>,
     links: [Rc<Link>; Kind::LINKS.len()],
     encoders: [Encoder; Kind::LINKS.len()],
@@ -130,7 +134,10 @@ impl Net {
             let (link, encoder) = (&peer.links[kind as usize], &mut peer.encoders[kind as usize]);
             for message in split(message) {
                 let room = link.bytes() + encoder.bytes() < kind.queue_bytes_max();
-                peer.dropped |= !(room && encoder.push(message)) && kind == Kind::Append;
+                if !(room && encoder.push(message)) {
+                    peer.counters.sent_failures.fetch_add(1, Ordering::Relaxed);
+                    peer.dropped |= kind == Kind::Append;
+                }
             }
         }
         for (id, peer) in &mut *peers {
@@ -171,6 +178,7 @@ impl Net {
             let stays = wanted.contains_key(id);
             if !stays {
                 Kind::LINKS.iter().for_each(|kind| lock(&self.shared.0.facts).dialled_ended(*id, *kind));
+                self.tell_active(*id);
                 log::info!("stopped remote peer", "remote-peer-id" = log::Hex(*id));
             }
             stays
@@ -192,13 +200,14 @@ impl Net {
 
     fn start(self: &Rc<Self>, id: u64, urls: Vec<Url>) -> Peer {
         let urls = Rc::new(RefCell::new(urls));
-        let links: [Rc<Link>; Kind::LINKS.len()] = Default::default();
+        let counters = METRICS.peer(id);
+        let links = Kind::LINKS.map(|_| Rc::new(Link::new(Arc::clone(&counters))));
         let tasks = Kind::LINKS.map(|kind| {
             let hello = self.hello(id, kind);
             spawn_local(link::run(Rc::clone(&links[kind as usize]), Rc::clone(&urls), hello, Rc::clone(self)))
         });
         log::info!("started remote peer", "remote-peer-id" = log::Hex(id));
-        Peer { urls, links, encoders: Default::default(), tasks, dropped: false }
+        Peer { counters, urls, links, encoders: Default::default(), tasks, dropped: false }
     }
 
     fn hello(&self, to: u64, kind: Kind) -> Hello {
@@ -245,6 +254,7 @@ impl Net {
             return (number, close);
         }
         lock(&self.shared.0.facts).accepted(from, clock::now_ms());
+        self.tell_active(from);
         if let Some(peer) = self.peers.borrow().get(&from) {
             peer.links.iter().for_each(|link| link.hurry());
         }
@@ -264,11 +274,16 @@ impl Net {
             );
         }
         lock(&self.shared.0.facts).accepted_ended(from);
+        self.tell_active(from);
+        if !matches!(end, End::Closed | End::Superseded) {
+            METRICS.peer(from).received_failures.fetch_add(1, Ordering::Relaxed);
+        }
         self.ended("lost TCP streaming connection from remote peer", from, kind, end);
     }
 
     pub(super) fn dialled(&self, peer: u64, kind: Kind) {
         lock(&self.shared.0.facts).dialled(peer, kind, clock::now_ms());
+        self.tell_active(peer);
         log::info!(
             "established TCP streaming connection with remote peer",
             "remote-peer-id" = log::Hex(peer),
@@ -278,6 +293,7 @@ impl Net {
 
     pub(super) fn dialled_ended(&self, peer: u64, kind: Kind, end: &End) {
         lock(&self.shared.0.facts).dialled_ended(peer, kind);
+        self.tell_active(peer);
         self.ended("lost TCP streaming connection with remote peer", peer, kind, end);
         if kind == Kind::Append {
             // What was on its way may or may not have got there.
@@ -294,6 +310,9 @@ impl Net {
 
     /// `dropped`: something waited for the connection and is lost.
     pub(super) fn dial_failed(&self, peer: u64, kind: Kind, error: &DialError, dropped: bool) {
+        if dropped {
+            METRICS.peer(peer).sent_failures.fetch_add(1, Ordering::Relaxed);
+        }
         if dropped && kind == Kind::Append {
             self.node.send(Event::PeerUnreachable(peer));
         }
@@ -321,6 +340,12 @@ impl Net {
             remotes.push(Member { id, peer_urls, ..Default::default() });
         }
         self.follow_roster();
+    }
+
+    /// Whether a peer is connected is a metric, too.
+    fn tell_active(&self, peer: u64) {
+        let connected = lock(&self.shared.0.facts).connected_since_ms(peer).is_some();
+        METRICS.peer(peer).set_active(connected);
     }
 
     pub(super) fn member_id(&self) -> u64 {

@@ -19,10 +19,12 @@ use prost::Message as _;
 
 use super::{PATIENCE, wait_for};
 use crate::clock;
+use crate::http::peer::PeerEndpoints;
 use crate::node_thread::{NodeHandle, NodeShell, NodeThreads, spawn};
 use crate::peer::dial::PATH;
 use crate::peer::link::Kind;
-use crate::peer::{PeerEndpoints, PeerListener, PeerOptions, Peers, PeersHandle};
+use crate::peer::{PeerListener, PeerOptions, Peers, PeersHandle};
+use crate::rpc::{RequestIds, Settings};
 
 const CLUSTER_ID: u64 = 0x4d;
 
@@ -132,8 +134,15 @@ impl Group {
         };
         let listener = self.listeners[at].try_clone().expect("a descriptor");
         listener.set_nonblocking(true).expect("nonblocking");
-        let source = handle.clone();
-        let http = PeerEndpoints::new(Arc::new(move || source.published()));
+        let settings = Settings {
+            max_request_bytes: 1 << 20,
+            max_txn_ops: 128,
+            quota_bytes: None,
+            election_ms,
+            strict_reconfig_check: true,
+            ids: Arc::new(RequestIds::new(id << 48 | 1 << 47)),
+        };
+        let http = Arc::new(PeerEndpoints::new(handle.clone(), Arc::new(settings)));
         let peers = Peers::start(peers, options, vec![PeerListener(listener)], handle.clone(), http).expect("a thread");
         self.members[at] = Some(Running { handle, threads, peers, _data_dir: opened.data_dir });
     }
