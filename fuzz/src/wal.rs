@@ -119,7 +119,7 @@ fn base(scenario: usize) -> Base {
         let entries: Vec<WalEntry> = (index + 1..=index + count).map(entry).collect();
         index += count;
         let state = (round % 4 == 0).then(|| vec![7; 6].into());
-        wal.append(&WalBatch { entries, state }).expect("a good disk");
+        wal.append(&WalBatch { entries, state, restart: None }).expect("a good disk");
         if round % 5 != 4 && round + 2 < rounds {
             wal.sync().expect("a good disk");
         }
@@ -237,7 +237,7 @@ pub(crate) fn run(data: &[u8]) {
 fn goes_on(mut wal: Wal, recovered: &Recovered, disk: &Arc<dyn Vfs>, after: u64, mended: bool) {
     let Some(index) = wal.last_index().checked_add(1) else { return };
     let entry = WalEntry { index, term: 9, data: b"more"[..].into() };
-    match wal.append(&WalBatch { entries: vec![entry.clone()], state: None }) {
+    match wal.append(&WalBatch { entries: vec![entry.clone()], ..WalBatch::default() }) {
         Ok(()) => {}
         Err(WalError::NoSpace) => return,
         Err(error) => panic!("a good disk refused: {error}"),

@@ -9,10 +9,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cetera_mvcc::{ChunkSink, CompactionHash, HashKv, StoreRewrite};
+use cetera_proto::ceterapb::SnapshotFile;
+use cetera_proto::raftpb;
+use cetera_raft::Entry;
+use cetera_raft::log::FETCH_BYTES_MAX;
 use cetera_state::checkpoint::StateCheckpoint;
 use cetera_storage::checkpoint::{self, CheckpointWriter};
+use cetera_storage::datadir;
 use cetera_storage::revlog::{LogManifest, RewriteDone};
-use cetera_storage::vfs::Vfs;
+use cetera_storage::vfs::{File, Vfs};
+use cetera_storage::wal::WalReader;
+use prost::Message as _;
+
+use crate::snapshot::SnapshotFiles;
 
 /// One piece of background work.
 pub enum Job {
@@ -20,13 +29,51 @@ pub enum Job {
     Checkpoint {
         /// Applied index of the state.
         index: u64,
+        /// Number of the directory of its revision log.
+        log: u32,
         /// The state.
         state: Box<StateCheckpoint>,
+        /// What becomes a snapshot to be sent with it, if one is wanted.
+        snapshot: Option<NewSnapshot>,
     },
     /// Copies the live records of some segments of the revision log together.
     Rewrite(Box<StoreRewrite>),
     /// Computes the hash that a compaction leaves behind (D-4).
     CompactionHash(Box<CompactionHash>),
+    /// Reads entries back from the write-ahead log.
+    FetchEntries(FetchEntries),
+    /// Removes what belongs to states older than the one at this checkpoint.
+    RemoveOlder {
+        /// Its applied index.
+        index: u64,
+        /// Number of the directory of its revision log.
+        log: u32,
+    },
+}
+
+/// Which jobs may wait for which: those of a lane are done one after the other, in order.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum Lane {
+    /// Writes much, and takes seconds.
+    Work,
+    /// Reads little, and somebody waits for it.
+    Reads,
+}
+
+/// Entries that a member needs and memory has not.
+pub struct FetchEntries {
+    pub(crate) wal: WalReader,
+    pub(crate) low: u64,
+    /// Not this one.
+    pub(crate) high: u64,
+}
+
+/// A snapshot but for its checkpoint.
+pub struct NewSnapshot {
+    pub(crate) id: u64,
+    pub(crate) metadata: raftpb::SnapshotMetadata,
+    /// Open segments of the revision log, by id, in the order of the manifest.
+    pub(crate) segments: Vec<(u32, Arc<dyn File>)>,
 }
 
 impl fmt::Debug for Job {
@@ -35,6 +82,8 @@ impl fmt::Debug for Job {
             Self::Checkpoint { index, .. } => write!(f, "Checkpoint({index})"),
             Self::Rewrite(_) => f.write_str("Rewrite"),
             Self::CompactionHash(_) => f.write_str("CompactionHash"),
+            Self::FetchEntries(fetch) => write!(f, "FetchEntries({}..{})", fetch.low, fetch.high),
+            Self::RemoveOlder { index, log } => write!(f, "RemoveOlder({index}, {log})"),
         }
     }
 }
@@ -47,11 +96,22 @@ pub enum JobDone {
         index: u64,
         /// The revision log's files as it names them: older ones may go.
         manifest: LogManifest,
+        /// The snapshot that was wanted with it.
+        snapshot: Option<Arc<SnapshotFiles>>,
     },
     /// The copies are durable; the index must be pointed at them.
     Rewrite(Box<RewriteDone>),
     /// The hash at the compacted revision, to be remembered.
     CompactionHash(HashKv),
+    /// Entries from `low` on; `None` if they are not there any more.
+    Fetched {
+        /// The first.
+        low: u64,
+        /// They.
+        entries: Option<Vec<Entry>>,
+    },
+    /// What is older is gone, as far as it could be removed.
+    Removed,
     /// It failed; nothing changed. A failed checkpoint or rewrite is tried again later.
     Failed {
         /// What was tried.
@@ -67,19 +127,40 @@ impl fmt::Debug for JobDone {
             Self::Checkpoint { index, .. } => write!(f, "Checkpoint({index})"),
             Self::Rewrite(_) => f.write_str("Rewrite"),
             Self::CompactionHash(hash) => write!(f, "CompactionHash({})", hash.hash_revision),
+            Self::Fetched { low, entries } => write!(f, "Fetched({low}, {:?})", entries.as_ref().map(Vec::len)),
+            Self::Removed => f.write_str("Removed"),
             Self::Failed { what, error } => write!(f, "Failed({what}: {error})"),
         }
     }
 }
 
 impl Job {
+    /// Where it is to be done.
+    pub fn lane(&self) -> Lane {
+        match self {
+            Self::FetchEntries(_) => Lane::Reads,
+            _ => Lane::Work,
+        }
+    }
+
     /// Does the work, on whatever thread it is called. `checkpoints` is the directory for checkpoint files.
     pub fn run(self, vfs: &Arc<dyn Vfs>, checkpoints: &Path) -> JobDone {
         match self {
-            Self::Checkpoint { index, state } => match write_checkpoint(vfs, checkpoints, index, *state) {
-                Ok(manifest) => JobDone::Checkpoint { index, manifest },
-                Err(error) => JobDone::Failed { what: "checkpoint", error },
-            },
+            Self::Checkpoint { index, log, state, snapshot } => {
+                match write_checkpoint(vfs, checkpoints, (index, log), *state, snapshot) {
+                    Ok((manifest, snapshot)) => JobDone::Checkpoint { index, manifest, snapshot },
+                    Err(error) => JobDone::Failed { what: "checkpoint", error },
+                }
+            }
+            Self::FetchEntries(fetch) => JobDone::Fetched { low: fetch.low, entries: fetch.run() },
+            Self::RemoveOlder { index, log } => {
+                // What cannot be removed now is removed by the next start.
+                let _ = checkpoint::remove_older(vfs.as_ref(), checkpoints, index, log);
+                if let Some(member) = checkpoints.parent() {
+                    let _ = datadir::remove_logs(vfs.as_ref(), member, |number| number < log);
+                }
+                JobDone::Removed
+            }
             Self::Rewrite(job) => match job.run() {
                 Ok(done) => JobDone::Rewrite(Box::new(done)),
                 Err(error) => JobDone::Failed { what: "rewrite", error: error.to_string() },
@@ -100,12 +181,43 @@ impl ChunkSink for Sink {
     }
 }
 
+impl FetchEntries {
+    fn run(self) -> Option<Vec<Entry>> {
+        let found = self.wal.read(self.low, self.high, FETCH_BYTES_MAX).ok()?;
+        found.into_iter().map(|entry| Entry::from_wire(raftpb::Entry::decode(entry.data).ok()?)).collect()
+    }
+}
+
 /// Durable when it returns; older checkpoints are removed then, and a failure to do so is no failure of the new one.
-fn write_checkpoint(vfs: &Arc<dyn Vfs>, dir: &Path, index: u64, state: StateCheckpoint) -> Result<LogManifest, String> {
+fn write_checkpoint(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    (index, log): (u64, u32),
+    state: StateCheckpoint,
+    snapshot: Option<NewSnapshot>,
+) -> Result<(LogManifest, Option<Arc<SnapshotFiles>>), String> {
     let manifest = state.manifest().clone();
-    let mut sink = Sink(CheckpointWriter::create(vfs.clone(), dir, index, 0).map_err(|error| error.to_string())?);
+    let writer = CheckpointWriter::create(vfs.clone(), dir, index, log).map_err(|error| error.to_string())?;
+    let mut sink = Sink(writer);
     state.write(&mut sink).map_err(|error| error.to_string())?;
-    sink.0.finish().map_err(|error| error.to_string())?;
-    let _ = checkpoint::remove_older(vfs.as_ref(), dir, index, 0);
-    Ok(manifest)
+    let path = sink.0.finish().map_err(|error| error.to_string())?;
+    let _ = checkpoint::remove_older(vfs.as_ref(), dir, index, log);
+    // A snapshot that cannot be opened is asked for again.
+    let snapshot = snapshot.and_then(|new| files_of(vfs, &path, &manifest, new).ok());
+    Ok((manifest, snapshot.map(Arc::new)))
+}
+
+fn files_of(
+    vfs: &Arc<dyn Vfs>,
+    checkpoint: &Path,
+    manifest: &LogManifest,
+    new: NewSnapshot,
+) -> io::Result<SnapshotFiles> {
+    let file = vfs.open(checkpoint)?;
+    let mut files = vec![(SnapshotFile { segment: None, bytes: file.len()? }, file)];
+    for (info, (id, file)) in manifest.segments.iter().zip(new.segments) {
+        assert_eq!(info.id, id, "the files are the manifest's");
+        files.push((SnapshotFile { segment: Some(id), bytes: info.bytes }, file));
+    }
+    Ok(SnapshotFiles { id: new.id, metadata: new.metadata, files })
 }

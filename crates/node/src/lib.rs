@@ -17,5 +17,5 @@ mod waiters;
 pub mod watch;
 
 pub use event::{Change, Effects, Event, EventBatch, Fatal, Proposal, Refusal, Reply, Ticket};
-pub use node::{Node, NodeConfig};
+pub use node::{Disk, Node, NodeConfig};
 pub use published::{MemberProgress, Published};

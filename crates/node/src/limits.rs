@@ -65,3 +65,16 @@ pub const REPORT_EVERY_MS: u64 = 2_000;
 pub const UNDECIDED_MS_MAX: u64 = 60_000;
 /// A read confirmation that did not come is asked for again after this many milliseconds (KV-8).
 pub const READ_RETRY_MS: u64 = 500;
+/// Share of the write-ahead log's bytes that may hold what a checkpoint covers, for members that lag: a fourth. With
+/// [`CHECKPOINT_LOG_BYTES_MAX`] it stays well below what the log may take in all.
+pub const LAGGARD_LOG_SHARE: u64 = 4;
+/// How long the sending of one snapshot may take, in milliseconds: its files take room on the disk meanwhile. A shell
+/// gives up a line that stands still long before.
+pub const SNAPSHOT_SEND_MS_MAX: u64 = 60 * 60 * 1_000;
+/// Time after which a member that has all of a snapshot, and has not gone on from it, is asked again, in milliseconds. One
+/// that is still at it says that it has everything.
+pub const SNAPSHOT_INSTALL_MS_MAX: u64 = 10_000;
+/// Time after a snapshot that failed before the next one to the same member, in milliseconds.
+pub const SNAPSHOT_RETRY_MS: u64 = 1_000;
+/// How long a snapshot is kept for others after it was last needed, in milliseconds.
+pub const SNAPSHOT_REUSE_MS: u64 = 30_000;

@@ -14,6 +14,7 @@ mod lease_log;
 mod leases;
 mod propose;
 mod report;
+mod snapshots;
 mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -38,6 +39,8 @@ use crate::limits;
 use crate::published::{MemberProgress, Published};
 use crate::read::{LeaseWant, Reads, Waiting};
 use crate::waiters::Waiters;
+
+pub use snapshots::Disk;
 
 /// What does not change while a member runs.
 #[derive(Clone, Debug)]
@@ -113,6 +116,10 @@ pub struct Node {
     log_bytes_since_checkpoint: u64,
     checkpoint_running: bool,
     rewrite_running: bool,
+    /// Whether the checkpoint and the rewrite under way are over a state that was replaced since.
+    void_jobs: (bool, bool),
+    snapshots: snapshots::Snapshots,
+    disk: Disk,
     /// No rewrite is planned before.
     rewrite_from_ms: u64,
     mode: Mode,
@@ -138,6 +145,7 @@ impl Node {
         group: Group,
         mut state: State,
         hard_state: raftpb::HardState,
+        disk: Disk,
         now_ms: u64,
     ) -> Result<Self, Fatal> {
         let outlook = Outlook {
@@ -186,6 +194,9 @@ impl Node {
             log_bytes_since_checkpoint: 0,
             checkpoint_running: false,
             rewrite_running: false,
+            void_jobs: (false, false),
+            snapshots: snapshots::Snapshots::default(),
+            disk,
             rewrite_from_ms: 0,
             mode: Mode::Running,
             published,
@@ -245,6 +256,7 @@ impl Node {
         for event in events.drain(..) {
             self.take(event, &mut effects);
         }
+        self.offer_arrived(&mut effects)?;
         self.stand(&mut effects);
         self.propose(&mut effects);
         self.advance(&mut effects)?;
@@ -257,6 +269,7 @@ impl Node {
         self.record_leases(&mut effects)?;
         self.exchange_leases(&mut effects);
         self.report(&mut effects)?;
+        self.serve_laggards(&mut effects)?;
         if slices {
             self.slices()?;
         }
@@ -289,12 +302,18 @@ impl Node {
                     }
                 }
             }
-            Event::PeerGone(member) => self.peer_gone(member),
+            Event::PeerGone(member) => {
+                self.peer_gone(member);
+                self.receiver_gone(member);
+            }
             Event::PeerUnreachable(member) => self.group.report_unreachable(member),
-            // Follows: until then a snapshot is refused by dropping it.
-            Event::Snapshot(_) | Event::SnapshotSent { .. } => {}
+            Event::Snapshot(snapshot) => self.snapshot_arrived(snapshot),
+            Event::SnapshotSent { to, id, ok } => self.snapshot_sent(to, id, ok),
             Event::Tick { now_ms } => self.tick(now_ms, effects),
-            Event::Persisted(number) => self.group.persisted(number),
+            Event::Persisted(number) => {
+                self.group.persisted(number);
+                self.group.applied(self.state.applied_index());
+            }
             Event::LogFailed if self.mode == Mode::Stopped => {}
             Event::LogFailed => {
                 self.mode = Mode::Failed;
@@ -330,6 +349,8 @@ impl Node {
             self.heard_ms.insert(from, self.now_ms);
         }
         match body {
+            // A snapshot comes with its files, but for one that says nothing new: its sender is told so.
+            Some(Body::Raft(message)) if self.is_news(&message) => {}
             Some(Body::Raft(message)) => {
                 self.yield_to(&message);
                 self.group.step(message);
@@ -405,6 +426,7 @@ impl Node {
         if self.mode != Mode::Running {
             // A member whose log failed must not vote or acknowledge: nothing of it reaches the others.
             effects.messages.clear();
+            effects.snapshots.clear();
             effects.wal.clear();
         }
         let now = (self.group.role(), self.group.term(), self.group.leader());
@@ -428,8 +450,9 @@ impl Node {
     }
 
     fn carry_out(&mut self, ready: Ready, effects: &mut Effects) -> Result<(), Fatal> {
-        if ready.snapshot.is_some() {
-            return Err(Fatal("a snapshot arrived, and this version cannot install one".into()));
+        // Durable before anything that says so.
+        if let Some(metadata) = &ready.snapshot {
+            self.take_over(metadata, effects)?;
         }
         if let Some(hard_state) = ready.hard_state {
             self.hard_state = hard_state;
@@ -438,10 +461,17 @@ impl Node {
             let batch = WalBatch {
                 entries: encode_entries(&ready.entries),
                 state: Some(self.hard_state.encode_to_vec().into()),
+                restart: ready.snapshot.as_ref().map(|metadata| metadata.index),
             };
             effects.wal.push(WalWrite { number: ready.number, batch, must_sync: ready.must_sync });
         }
-        effects.messages.extend(ready.messages.into_iter().map(PeerMessage::from));
+        for message in ready.messages {
+            if message.r#type() == raftpb::MessageType::MsgSnap {
+                self.send_snapshot(message, effects);
+            } else {
+                effects.messages.push(PeerMessage::from(message));
+            }
+        }
         for read in ready.reads {
             self.reads.confirmed(&read.context, read.index);
         }
@@ -591,23 +621,44 @@ impl Node {
         let state = self.state.checkpoint().map_err(fatal)?;
         self.checkpoint_running = true;
         self.log_bytes_since_checkpoint = 0;
-        effects.jobs.push(Job::Checkpoint { index: state.applied_index(), state: Box::new(state) });
+        let metadata = raftpb::SnapshotMetadata {
+            index: state.applied_index(),
+            term: state.applied_term(),
+            conf_state: Some(state.conf_state()),
+        };
+        let snapshot = self.new_snapshot(metadata);
+        let (index, log) = (state.applied_index(), self.disk.log);
+        effects.jobs.push(Job::Checkpoint { index, log, state: Box::new(state), snapshot });
         Ok(())
     }
 
     fn job_done(&mut self, done: JobDone, effects: &mut Effects) {
         match done {
-            JobDone::Checkpoint { index, manifest } => {
+            JobDone::Checkpoint { snapshot, .. } if self.void_jobs.0 => {
+                drop(snapshot);
+                self.void_jobs.0 = false;
                 self.checkpoint_running = false;
+                self.snapshot_made(None);
+            }
+            JobDone::Checkpoint { index, manifest, snapshot } => {
+                self.checkpoint_running = false;
+                self.snapshot_made(snapshot);
                 // A file that cannot be unlinked now is found and removed by the next start.
                 let _ = self.state.store_mut().remove_retired(&manifest);
-                // A member that lags is sent what is kept in memory; a restarted leader must find it on its disk.
-                effects.release_wal = Some(if self.group.is_alone() { index } else { index.min(self.group.dropped()) });
+                let floor = self.log_floor(index);
+                self.group.released(floor);
+                effects.release_wal = Some(floor);
+            }
+            JobDone::Rewrite(_) if self.void_jobs.1 => {
+                self.void_jobs.1 = false;
+                self.rewrite_running = false;
             }
             JobDone::Rewrite(done) => {
                 self.rewrite_running = false;
                 self.state.store_mut().install_rewrite(*done);
             }
+            JobDone::Fetched { low, entries } => self.group.fetched(low, entries),
+            JobDone::Removed => {}
             JobDone::CompactionHash(hash) => {
                 self.hashing -= 1;
                 self.state.store_mut().remember_hash(hash);
@@ -615,10 +666,13 @@ impl Node {
             }
             JobDone::Failed { what: "compaction hash", .. } => self.hashing -= 1,
             JobDone::Failed { what: "checkpoint", .. } => {
+                self.void_jobs.0 = false;
                 self.checkpoint_running = false;
+                self.snapshot_made(None);
                 self.log_bytes_since_checkpoint = self.checkpoint_due_bytes() / 2;
             }
             JobDone::Failed { .. } => {
+                self.void_jobs.1 = false;
                 self.rewrite_running = false;
                 self.rewrite_from_ms = self.now_ms + limits::REWRITE_RETRY_MS;
             }
@@ -644,7 +698,8 @@ impl Node {
         if self.fenced {
             self.events.clear();
         }
-        if !self.events.is_empty() {
+        // After a snapshot also an empty one: it tells hubs that there is something they were not told.
+        if !self.events.is_empty() || std::mem::take(&mut self.snapshots.installed) {
             let events = std::mem::take(&mut self.events);
             effects.events = Some(Arc::new(EventBatch { events, revision: self.published.view.revision() }));
         }

@@ -8,6 +8,9 @@
 //! 4. Only then the consensus group is created, with the entries beyond the commit index as its undecided tail, and, in
 //!    a group of several, with what the log still holds below A, for members that lag.
 //!
+//! A checkpoint that came as a snapshot may find a log that does not go on from it: the member stopped before the log
+//! began anew. Then it does so now, before anything else, and nothing of what it held is used.
+//!
 //! A first start writes one AddNode entry per member, term 1, as committed (B-1), and then takes steps 2 to 4 like any
 //! other start. A crash before that write is synced leaves an empty log, and the next start is a first start again.
 //!
@@ -23,19 +26,20 @@ use bytes::Bytes;
 use cetera_mvcc::Store;
 use cetera_plant::{Bug, is_planted};
 use cetera_proto::{etcdserverpb::Metadata, raftpb};
-use cetera_raft::log::{KEEP_BYTES_MAX, KEEP_ENTRIES_MAX};
+use cetera_raft::log::{Keep, Terms};
 use cetera_raft::{Config as GroupConfig, Entry, EntryKind, Group, Recovered as GroupState};
 use cetera_state::member::{Member, write_member};
 use cetera_state::{State, StateLimits, StateRestore};
 use cetera_storage::checkpoint::{self, CheckpointReader};
-use cetera_storage::datadir::{DataDir, DataDirError};
+use cetera_storage::datadir::{self, DataDir, DataDirError};
 use cetera_storage::revlog::{LogManifest, RevLog, RevLogOptions};
 use cetera_storage::vfs::Vfs;
 use cetera_storage::wal::{Recovered, TornTail, Wal, WalBatch, WalEntry, WalOptions};
 use prost::Message as _;
 
 use crate::event::Fatal;
-use crate::node::{Node, NodeConfig};
+use crate::limits;
+use crate::node::{Disk, Node, NodeConfig};
 use crate::snapshot::SnapshotReceiver;
 
 /// What a start needs to know.
@@ -62,8 +66,8 @@ pub struct Start {
     pub now_ms: u64,
     /// Log bytes between checkpoints, if not to follow the size of the index.
     pub checkpoint_log_bytes: Option<u64>,
-    /// Sizes of the write-ahead log. How much of it is kept for members that lag is not read here: nothing in a group
-    /// of one, else what the group keeps in memory too.
+    /// Sizes of the write-ahead log. What is kept in memory for members that lag is bounded as the group bounds it, unless
+    /// `keep_entries` and `keep_bytes` are set; what is kept for them on the disk by a share of `max_bytes`.
     pub wal: WalOptions,
     /// Sizes of the revision log.
     pub log: RevLogOptions,
@@ -77,7 +81,7 @@ pub struct Opened {
     pub wal: Wal,
     /// Directory of its checkpoints.
     pub checkpoints: PathBuf,
-    /// Where snapshots of other members arrive. Not read, if it is nobody's task to receive any.
+    /// Where snapshots of other members arrive.
     pub snapshots: SnapshotReceiver,
     /// Holds the lock of the directory.
     pub data_dir: DataDir,
@@ -94,6 +98,8 @@ pub struct Report {
     pub first_start: bool,
     /// Applied index of the checkpoint used.
     pub checkpoint: Option<u64>,
+    /// Whether the log did not go on from it, and began anew.
+    pub begins_anew: bool,
     /// Entries replayed.
     pub replayed: u64,
     /// A torn tail of the write-ahead log that was cut.
@@ -154,26 +160,39 @@ fn open_or_make(vfs: &Arc<dyn Vfs>, dir: &Path, start: Start, make: bool) -> Res
     let data_dir = DataDir::open(vfs.clone(), dir).map_err(StartError::DataDir)?;
     let checkpoints = data_dir.checkpoint_dir();
     let reader = checkpoint::open_newest(vfs.clone(), &checkpoints).map_err(storage)?;
-    let checkpoint = reader.as_ref().map(CheckpointReader::index);
+    let checkpoint = reader.as_ref().map(|reader| (reader.index(), reader.log()));
+    let index = checkpoint.map(|(index, _)| index);
     // Before the revision log is cut to what the checkpoint says: if the two logs do not meet, nothing is touched.
-    let Some((wal, mut recovered, first_start)) = open_wal(vfs, &data_dir.wal_dir(), &start, checkpoint, make)? else {
+    let Some((mut wal, mut recovered, first_start)) = open_wal(vfs, &data_dir.wal_dir(), &start, index, make)? else {
         return Ok(None);
     };
     let mut applied_state = restore(vfs, &data_dir, &start, reader)?;
     let mut before = (applied_state.applied_index(), applied_state.applied_term());
-    recovered.discard_superseded(before.1);
+    let begins_anew = !wal.continues(before.0, before.1);
+    if begins_anew {
+        wal.restart(before.0).map_err(storage)?;
+        recovered.entries.clear();
+        recovered.kept.clear();
+    }
     let metadata = Metadata::decode(recovered.metadata).map_err(storage)?;
     let hard_state = match recovered.state {
         Some(bytes) => raftpb::HardState::decode(bytes).map_err(storage)?,
         None => raftpb::HardState::default(),
     };
+    let mut hard_state = hard_state;
+    if hard_state.term < before.1 {
+        // The snapshot came in a term that was not noted yet: nothing was voted in it.
+        hard_state = raftpb::HardState { term: before.1, vote: 0, ..hard_state };
+    }
     let mut entries = decode_entries(recovered.entries)?;
     let commit = if is_planted(Bug::UncommittedApplied) { u64::MAX } else { hard_state.commit };
     let replayed = replay(&mut applied_state, &entries, commit)?;
     let applied = applied_state.applied_index();
     let conf_state = applied_state.conf_state();
+    let mut on_disk = None;
     if conf_state.voters.len() + conf_state.learners.len() > 1 {
         prepend(&mut entries, &mut before, decode_entries(recovered.kept)?);
+        on_disk = reach(&wal).filter(|(first, _)| *first <= before.0);
     }
     let group = Group::new(
         GroupConfig {
@@ -189,10 +208,19 @@ fn open_or_make(vfs: &Arc<dyn Vfs>, dir: &Path, start: Start, make: bool) -> Res
             applied,
             before,
             entries,
+            on_disk,
+            keep: keep(&start),
         },
     )
     .map_err(state)?;
-    let report = Report { first_start, checkpoint, replayed, torn: recovered.torn, sole_voter: group.is_sole_voter() };
+    let report = Report {
+        first_start,
+        checkpoint: index,
+        begins_anew,
+        replayed,
+        torn: recovered.torn,
+        sole_voter: group.is_sole_voter(),
+    };
     let config = NodeConfig {
         member_id: metadata.node_id,
         cluster_id: metadata.cluster_id,
@@ -201,12 +229,20 @@ fn open_or_make(vfs: &Arc<dyn Vfs>, dir: &Path, start: Start, make: bool) -> Res
         nonce: start.nonce,
         checkpoint_log_bytes: start.checkpoint_log_bytes,
     };
-    let logs = data_dir.logs(vfs.as_ref()).map_err(StartError::DataDir)?;
-    let next_log = logs.last().map_or(1, |last| last + 1);
+    let log = checkpoint.map_or(0, |(_, log)| log);
+    let next_log = remove_leftovers(vfs.as_ref(), &data_dir, checkpoint)?;
     let snapshots = SnapshotReceiver::new(vfs.clone(), &data_dir, start.log, start.limits, next_log);
-    let node = Node::new(config, group, applied_state, hard_state, start.now_ms).map_err(|Fatal(text)| state(text))?;
+    let laggard_bytes = start.wal.max_bytes / limits::LAGGARD_LOG_SHARE;
+    let disk = Disk { wal: wal.reader(), log, laggard_bytes };
+    let node =
+        Node::new(config, group, applied_state, hard_state, disk, start.now_ms).map_err(|Fatal(text)| state(text))?;
     let ids = (metadata.node_id, metadata.cluster_id);
     Ok(Some(Opened { node, wal, checkpoints, snapshots, data_dir, ids, report }))
+}
+
+fn keep(start: &Start) -> Keep {
+    let WalOptions { keep_entries, keep_bytes, .. } = start.wal;
+    if keep_entries == 0 { Keep::default() } else { Keep { entries: keep_entries, bytes: keep_bytes } }
 }
 
 /// The log after the checkpoint. A new one, or one whose making was cut short, gets its first entries if `make` says so.
@@ -220,7 +256,8 @@ fn open_wal(
     let metadata: Bytes = Metadata { node_id: start.member_id, cluster_id: start.cluster_id }.encode_to_vec().into();
     if Wal::exists(vfs.as_ref(), dir).map_err(storage)? {
         let after = checkpoint.unwrap_or(0);
-        let options = WalOptions { keep_entries: KEEP_ENTRIES_MAX, keep_bytes: KEEP_BYTES_MAX, ..start.wal.clone() };
+        let Keep { entries: keep_entries, bytes: keep_bytes } = keep(start);
+        let options = WalOptions { keep_entries, keep_bytes, ..start.wal.clone() };
         let (mut wal, mut recovered) = Wal::open(vfs.clone(), dir, options, after).map_err(storage)?;
         let unfinished = checkpoint.is_none() && recovered.state.is_none();
         if unfinished {
@@ -300,7 +337,8 @@ fn begin(wal: &mut Wal, recovered: &mut Recovered, start: &Start) -> Result<(), 
         commit => raftpb::HardState { term: 1, vote: 0, commit },
     };
     recovered.state = Some(hard_state.encode_to_vec().into());
-    wal.append(&WalBatch { entries: recovered.entries.clone(), state: recovered.state.clone() }).map_err(storage)?;
+    let batch = WalBatch { entries: recovered.entries.clone(), state: recovered.state.clone(), restart: None };
+    wal.append(&batch).map_err(storage)?;
     wal.sync().map_err(storage)
 }
 
@@ -313,6 +351,38 @@ fn decode_entries(entries: Vec<WalEntry>) -> Result<Vec<Entry>, StartError> {
                 .ok_or_else(|| StartError::State(format!("entry {} is of a kind unknown here", entry.index)))
         })
         .collect()
+}
+
+/// The first entry that can be read back from the disk and whose predecessor's term is known, and the terms from there.
+fn reach(wal: &Wal) -> Option<(u64, Terms)> {
+    let reader = wal.reader();
+    let (first, last) = reader.range();
+    let mut terms = reader.terms();
+    let known = match terms.first() {
+        Some((known, _)) if *known < first => first,
+        _ if first == 1 => {
+            terms.insert(0, (0, 0));
+            first
+        }
+        _ => first + 1,
+    };
+    (known <= last).then(|| (known, terms.into_iter().collect()))
+}
+
+/// Removes what belongs to no checkpoint there is: logs of snapshots that were not taken over, and what they replaced.
+/// Returns a number for the next log that none has.
+fn remove_leftovers(vfs: &dyn Vfs, data_dir: &DataDir, checkpoint: Option<(u64, u32)>) -> Result<u32, StartError> {
+    let dir = data_dir.checkpoint_dir();
+    if let Some((_, log)) = checkpoint {
+        checkpoint::remove_older(vfs, &dir, 0, log).map_err(storage)?;
+    }
+    let named = checkpoint::named_logs(vfs, &dir).map_err(storage)?;
+    let present = checkpoint.map_or(0, |(_, log)| log);
+    let logs = data_dir.logs(vfs).map_err(StartError::DataDir)?;
+    let next = logs.iter().chain(&named).max().map_or(1, |last| last + 1);
+    datadir::remove_logs(vfs, data_dir.member_dir(), |log| log != present && !named.contains(&log))
+        .map_err(StartError::DataDir)?;
+    Ok(next)
 }
 
 /// Puts what the log holds below the checkpoint before `entries`. The term of the entry before the first is needed too,

@@ -8,7 +8,7 @@ use raft::{RawNode, StateRole, eraftpb};
 
 use crate::admission;
 use crate::convert;
-use crate::log::MemoryLog;
+use crate::log::{FETCH_BYTES_MAX, Keep, MemoryLog, Terms};
 use crate::outbox::Outbox;
 use crate::rng::Rng;
 
@@ -52,6 +52,11 @@ pub struct Recovered {
     pub before: (u64, u64),
     /// The durable log after `before`, contiguous. It may begin below `applied`: those are for members that lag.
     pub entries: Vec<Entry>,
+    /// The first entry that can be read back from the disk, if that is below the first of `entries`, and the terms from
+    /// the entry before it on.
+    pub on_disk: Option<(u64, Terms)>,
+    /// How much of what is applied stays in memory.
+    pub keep: Keep,
 }
 
 /// What an entry holds.
@@ -215,12 +220,16 @@ impl Group {
         if is_planted(Bug::VoteForgotten) {
             recovered.hard_state.vote = 0;
         }
-        let log = MemoryLog::new(
+        let mut log = MemoryLog::new(
             convert::hard_state_in(&recovered.hard_state),
             convert::conf_state_in(&recovered.conf_state),
             recovered.before,
             recovered.entries.into_iter().map(convert::entry_in).collect(),
         );
+        log.keep(recovered.keep);
+        if let Some((first, terms)) = recovered.on_disk {
+            log.reach_back(first, terms);
+        }
         let settings = raft::Config {
             id: config.id,
             election_tick: config.election_ticks,
@@ -390,6 +399,10 @@ impl Group {
         let held = theirs.take_persisted_messages().iter().map(convert::message_out).collect();
         // What comes with a ready that writes nothing waits for the last one that does, not for one to come.
         ready.messages.extend(self.outbox.push(self.issued, held));
+        if let Some(metadata) = &ready.snapshot {
+            let conf_state = convert::conf_state_in(metadata.conf_state.as_ref().expect("just set"));
+            self.raw.mut_store().restore(metadata.index, metadata.term, conf_state);
+        }
         self.raw.mut_store().append(theirs.entries());
         self.raw.advance_append_async(theirs);
         if self.issued == self.persisted {
@@ -415,11 +428,87 @@ impl Group {
 
     /// The state machine has applied through `index`; the log in memory may shrink to its bounds.
     pub fn applied(&mut self, index: u64) {
-        if index > self.raw.raft.raft_log.applied() {
-            self.raw.advance_apply_to(index);
-        }
+        // After a snapshot the state is ahead of what is known durable.
         let through = index.min(self.raw.raft.raft_log.persisted);
+        if through > self.raw.raft.raft_log.applied() {
+            self.raw.advance_apply_to(through);
+        }
         self.raw.mut_store().trim(through);
+        if self.raw.store().holds_fetched() {
+            let before = self.dropped();
+            let needed = self.raw.raft.prs().iter().any(|(_, progress)| progress.next_idx <= before);
+            if !needed || self.role() != Role::Leader {
+                self.raw.mut_store().forget_fetched();
+            }
+        }
+    }
+
+    /// First entries of ranges that members need and that only the disk has: read each, [`FETCH_BYTES_MAX`] at most, and
+    /// answer with [`Group::fetched`]. A member is read ahead for by one range at most, so that what is under way to it
+    /// is bounded.
+    pub fn take_fetches(&mut self) -> Vec<u64> {
+        if self.role() != Role::Leader {
+            return Vec::new();
+        }
+        // What a member has of our log is known only once it takes what it is sent.
+        let known = |progress: &raft::Progress| match progress.state {
+            raft::ProgressState::Replicate => progress.matched,
+            _ => u64::MAX - 1,
+        };
+        let next: Vec<(u64, u64)> =
+            self.raw.raft.prs().iter().map(|(_, progress)| (progress.next_idx, known(progress))).collect();
+        self.raw.mut_store().take_wants(|log, low| {
+            let Some(first) = log.read_before(low) else { return true };
+            next.iter().any(|(next, matched)| *next == low && matched + 1 >= first)
+        })
+    }
+
+    /// The entries from `low` on, as read from the disk; `None` if they cannot be had: who needs them gets a snapshot.
+    pub fn fetched(&mut self, low: u64, entries: Option<Vec<Entry>>) {
+        debug_assert!(FETCH_BYTES_MAX as u64 >= MESSAGE_BYTES_MAX, "a read is worth a message");
+        let entries = entries.map(|entries| entries.into_iter().map(convert::entry_in).collect());
+        if self.raw.store().before() < low {
+            return;
+        }
+        for context in self.raw.mut_store().fetched(low, entries) {
+            self.raw.on_entries_fetched(context);
+        }
+    }
+
+    /// The disk lets go of the entries through this one.
+    pub fn released(&mut self, through: u64) {
+        self.raw.mut_store().released(through);
+    }
+
+    /// Members that need a snapshot and have none under way. Each is asked for again until one is offered.
+    pub fn take_snapshot_wants(&mut self) -> Vec<u64> {
+        self.raw.mut_store().take_snapshot_wants()
+    }
+
+    /// Has the snapshot sent to `member` now, as a message with this metadata; false if the member needs none any more.
+    pub fn offer_snapshot(&mut self, member: u64, metadata: &raftpb::SnapshotMetadata) -> bool {
+        let mut snapshot = eraftpb::Snapshot::default();
+        snapshot.mut_metadata().index = metadata.index;
+        snapshot.mut_metadata().term = metadata.term;
+        let conf_state = metadata.conf_state.clone().unwrap_or_default();
+        snapshot.mut_metadata().set_conf_state(convert::conf_state_in(&conf_state));
+        self.raw.mut_store().offer(member, Some(snapshot));
+        if self.role() == Role::Leader && self.raw.raft.prs().get(member).is_some() {
+            self.raw.raft.send_append(member);
+        }
+        self.raw.mut_store().offer(member, None);
+        self.raw.raft.prs().get(member).is_some_and(|progress| progress.state == raft::ProgressState::Snapshot)
+    }
+
+    /// The lowest index that another member is known to have, as far as this member, as leader, knows.
+    pub fn lowest_match(&self) -> Option<u64> {
+        let others = self.raw.raft.prs().iter().filter(|(id, _)| **id != self.config.id);
+        others.map(|(_, progress)| progress.matched).min().filter(|_| self.role() == Role::Leader)
+    }
+
+    /// The first entry that can still be sent, from memory or from the disk.
+    pub fn first_index(&self) -> u64 {
+        self.raw.raft.raft_log.first_index()
     }
 
     /// Applies a committed membership change and returns the members after it.

@@ -12,7 +12,10 @@
 //! * **Election timeouts** are drawn from a generator seeded by the caller, so that a whole cluster runs from one seed.
 //! * **Membership changes** stay in etcd's encoding in the log and are translated when they are applied.
 //! * **Memory.** The log kept for followers is bounded in entries and bytes ([`log::KEEP_ENTRIES_MAX`],
-//!   [`log::KEEP_BYTES_MAX`]); a follower that needs more gets a snapshot.
+//!   [`log::KEEP_BYTES_MAX`]). A follower that needs more is sent what the disk has, read some MiB at a time, and a
+//!   snapshot if that does not reach.
+//! * **Snapshots** are files; the group sees their metadata only. Its owner says when one may be sent, and that one was
+//!   received.
 
 mod admission;
 pub mod convert;

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use cetera_mvcc::View;
 use cetera_node::event::{Effects, Event, Refusal, Reply, Ticket, WalWrite};
-use cetera_node::job::{Job, JobDone};
+use cetera_node::job::{Job, JobDone, Lane};
 use cetera_node::{Fatal, Node, Published};
 use cetera_proto::ceterapb::PeerMessage;
 use cetera_storage::vfs::Vfs;
@@ -281,6 +281,13 @@ pub fn spawn(node: Node, shell: NodeShell) -> std::io::Result<(NodeHandle, NodeT
             }
         }
     })?;
+    let (reads, reads_queue) = mpsc::channel::<Job>();
+    let (vfs_of_reads, checkpoints_of_reads, of_reads) = (vfs.clone(), checkpoints.clone(), handle.clone());
+    thread::Builder::new().name("cetera-reads".into()).spawn(move || {
+        for job in reads_queue {
+            of_reads.send(Event::Job(job.run(&vfs_of_reads, &checkpoints_of_reads)));
+        }
+    })?;
     let of_work = handle.clone();
     thread::Builder::new().name("cetera-work".into()).spawn(move || {
         for (ticket, work) in work_queue {
@@ -295,6 +302,7 @@ pub fn spawn(node: Node, shell: NodeShell) -> std::io::Result<(NodeHandle, NodeT
         handle: handle.clone(),
         log: wal_log,
         jobs,
+        reads,
         tick: Duration::from_millis(shell.tick_ms),
         sync_inline: shell.sync_inline,
         peers: shell.peers,
@@ -350,6 +358,7 @@ struct Runner {
     handle: NodeHandle,
     log: Arc<Log>,
     jobs: mpsc::Sender<ShellJob>,
+    reads: mpsc::Sender<Job>,
     tick: Duration,
     sync_inline: bool,
     peers: PeersHandle,
@@ -519,7 +528,13 @@ impl Runner {
             post(&self.handle, boxes, mail.collect());
         }
         for job in effects.jobs {
-            self.jobs.send(ShellJob::Node(job)).map_err(|_| Fatal("the jobs thread is gone".into()))?;
+            let sent = match job.lane() {
+                Lane::Work => self.jobs.send(ShellJob::Node(job)).is_ok(),
+                Lane::Reads => self.reads.send(job).is_ok(),
+            };
+            if !sent {
+                return Err(Fatal("a thread for background work is gone".into()));
+            }
         }
         Ok(())
     }

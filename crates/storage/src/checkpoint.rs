@@ -144,11 +144,11 @@ impl CheckpointWriter {
         Ok(())
     }
 
-    /// Makes the checkpoint durable and gives it its name.
+    /// Makes the checkpoint durable and gives it its name; returns where it lies.
     ///
     /// # Errors
     /// It may or may not be there after a crash; it is not relied on.
-    pub fn finish(mut self) -> Result<(), CheckpointError> {
+    pub fn finish(mut self) -> Result<PathBuf, CheckpointError> {
         let chunks = self.chunks;
         self.chunk(END, &chunks.to_le_bytes())?;
         let from = self.dir.join(temporary(self.index));
@@ -163,10 +163,11 @@ impl CheckpointWriter {
 ///
 /// # Errors
 /// The name may or may not be there after a crash.
-pub fn publish(vfs: &dyn Vfs, dir: &Path, from: &Path, index: u64, log: u32) -> Result<(), CheckpointError> {
+pub fn publish(vfs: &dyn Vfs, dir: &Path, from: &Path, index: u64, log: u32) -> Result<PathBuf, CheckpointError> {
     let to = dir.join(name(index, log));
     vfs.rename(from, &to).map_err(io_error(&to))?;
-    vfs.sync_dir(dir).map_err(io_error(dir))
+    vfs.sync_dir(dir).map_err(io_error(dir))?;
+    Ok(to)
 }
 
 /// Reads one checkpoint's chunks in order. All of them were checked when it was opened.
@@ -263,6 +264,15 @@ pub fn open_newest(vfs: Arc<dyn Vfs>, dir: &Path) -> Result<Option<CheckpointRea
         }
     }
     skipped.into_iter().next().map_or(Ok(None), Err)
+}
+
+/// Numbers of the log directories that the checkpoints there name, damaged ones too.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn named_logs(vfs: &dyn Vfs, dir: &Path) -> Result<Vec<u32>, CheckpointError> {
+    let names = vfs.list(dir).map_err(io_error(dir))?;
+    Ok(names.iter().filter_map(|name| parse_name(name)).map(|(log, _)| log).collect())
 }
 
 /// Removes all checkpoints older than the one at `index` over the revision log in directory `log`.
@@ -442,7 +452,7 @@ mod tests {
                     for kind in 0..5u8 {
                         writer.chunk(kind, &vec![kind; 900])?;
                     }
-                    writer.finish()
+                    writer.finish().map(|_| ())
                 });
                 let after: Arc<dyn Vfs> = Arc::new(memory.crash(seed));
                 let found = read(&after);

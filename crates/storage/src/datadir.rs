@@ -130,10 +130,7 @@ impl DataDir {
     /// # Errors
     /// The file system failed.
     pub fn logs(&self, vfs: &dyn Vfs) -> Result<Vec<u32>, DataDirError> {
-        let names = vfs.list(&self.member).map_err(io_error(&self.member))?;
-        let mut numbers: Vec<u32> = names.iter().filter_map(|name| log_number(name)).collect();
-        numbers.sort_unstable();
-        Ok(numbers)
+        logs(vfs, &self.member)
     }
 
     /// The directory that holds all of it.
@@ -150,6 +147,32 @@ impl DataDir {
 /// Name of the directory of the revision log of this number.
 pub fn log_name(number: u32) -> String {
     if number == 0 { LOG.to_owned() } else { format!("{LOG}.{number:08x}") }
+}
+
+fn logs(vfs: &dyn Vfs, member: &Path) -> Result<Vec<u32>, DataDirError> {
+    let names = vfs.list(member).map_err(io_error(member))?;
+    let mut numbers: Vec<u32> = names.iter().filter_map(|name| log_number(name)).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Removes the revision logs below `member` whose number `goes`, with all that is in their directories. The first one's
+/// directory stays, empty.
+///
+/// # Errors
+/// One could not be removed.
+pub fn remove_logs(vfs: &dyn Vfs, member: &Path, goes: impl Fn(u32) -> bool) -> Result<(), DataDirError> {
+    for number in logs(vfs, member)?.into_iter().filter(|number| goes(*number)) {
+        let dir = member.join(log_name(number));
+        for name in vfs.list(&dir).map_err(io_error(&dir))? {
+            let path = dir.join(name);
+            vfs.remove(&path).map_err(io_error(&path))?;
+        }
+        if number != 0 {
+            vfs.remove_dir(&dir).map_err(io_error(&dir))?;
+        }
+    }
+    Ok(())
 }
 
 fn log_number(name: &str) -> Option<u32> {

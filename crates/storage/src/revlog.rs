@@ -59,7 +59,10 @@ use self::{
     sync::SyncState,
     table::Table,
 };
-use crate::{revision::Revision, vfs::Vfs};
+use crate::{
+    revision::Revision,
+    vfs::{File, Vfs},
+};
 
 /// Default length of a segment file. Bytes.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
@@ -302,6 +305,12 @@ impl RevLog {
             next_id: self.next_id.load(Ordering::Relaxed),
             generation: self.generation,
         }
+    }
+
+    /// The open files of the segments as [`RevLog::manifest`] names them now, by id. They can be read as long as they are
+    /// held, also after they were unlinked.
+    pub fn files(&self) -> Vec<(u32, Arc<dyn File>)> {
+        self.table.segments.iter().map(|segment| (segment.id, segment.file.clone())).collect()
     }
 
     /// A job that makes everything flushed until now durable. Cheap to make; it keeps the files open.

@@ -32,6 +32,9 @@
 //!   can go ([`Wal::release`]) once a checkpoint covers its entries and that first batch is synced. If an older
 //!   segment is gone although it held entries above the checkpoint, open notices and refuses.
 //! - A later entry overrides all earlier entries at its index and above.
+//! - A member that takes over another one's state has a log that begins anew: what it holds of the old one, also above
+//!   the new beginning, is not the group's. The batch that says so makes all before it void for ever, so that no later
+//!   checkpoint can make it seem to belong to what follows.
 //! - A claim is never taken back: what was claimed synced in one epoch is part of the log in all later ones.
 //!
 //! # Files, byte by byte (all numbers little endian)
@@ -46,11 +49,12 @@
 //! 16 offset of this batch in its segment u32 | 20 payload length u32 | 24 epoch u32 | 28 CRC of the batch before
 //! u32 | 32 claim: sequence u64 | 40 claim: offset u32 | 44 number of entries u32 | 48 last index of the log before
 //! this batch u64 | 56 hard state length + 1 u32, 0 = none | 60 flags u32: 1 = opens an epoch, 2 = first of its
-//! segment. Payload: the hard state, then per entry index u64 | term u64 | length u32 | data. Zeros up to a multiple
+//! segment, 4 = the log begins anew. Payload: with flag 4 the index behind which it does, u64; the hard state, then per entry index u64 | term u64 | length u32 | data. Zeros up to a multiple
 //! of 8 follow.
 
 mod format;
 mod prepare;
+mod reader;
 mod recover;
 mod segment;
 
@@ -63,11 +67,15 @@ use std::{
 
 use bytes::Bytes;
 
-pub use self::prepare::{PrepareJob, Prepared};
 use self::{
     format::{BATCH_HEADER_BYTES, BatchHeader, Encoded, FLAG_FIRST, FLAG_OPEN, Position, SegmentHeader, header_bytes},
+    reader::Map,
     recover::{Found, Keep, Recovery},
     segment::{Fill, Segment, Spare},
+};
+pub use self::{
+    prepare::{PrepareJob, Prepared},
+    reader::WalReader,
 };
 use crate::vfs::Vfs;
 
@@ -99,6 +107,9 @@ pub struct WalBatch {
     pub entries: Vec<WalEntry>,
     /// The hard state from here on; opaque.
     pub state: Option<Bytes>,
+    /// The log begins anew behind this index: everything before this batch is void. A checkpoint at that index or above
+    /// is durable already.
+    pub restart: Option<u64>,
 }
 
 /// How a log is laid out.
@@ -219,7 +230,7 @@ pub struct TornTail {
     pub bytes: u64,
 }
 
-/// What an opened log holds.
+/// What an opened log holds. Whether that belongs to the checkpoint is for [`Wal::continues`] to say.
 #[derive(Debug)]
 pub struct Recovered {
     /// As given to [`Wal::create`].
@@ -229,28 +240,11 @@ pub struct Recovered {
     /// Entries above the checkpoint, overrides applied, consecutive from `after + 1`.
     pub entries: Vec<WalEntry>,
     /// Entries below those, consecutive up to `after`, for members that lag: as many as are left and
-    /// [`WalOptions::keep_entries`] and [`WalOptions::keep_bytes`] allow.
+    /// [`WalOptions::keep_entries`] and [`WalOptions::keep_bytes`] allow. Further ones are on the disk
+    /// ([`Wal::reader`]).
     pub kept: Vec<WalEntry>,
     /// A tail that was cut.
     pub torn: Option<TornTail>,
-}
-
-impl Recovered {
-    /// Drops the entries if they stem from before a snapshot that replaced them: the member had a conflicting
-    /// suffix, installed a snapshot whose last entry has `term`, and stopped before the leader's entries overrode
-    /// the suffix. Terms never fall along a log, so a first entry of a lower term tells. Voting with such entries
-    /// could lose committed ones. Call it with the term of the checkpoint before handing the entries to Raft.
-    ///
-    /// The entries below the checkpoint go likewise unless the last of them is the checkpoint's own: then, and only
-    /// then, all before it are those of the group.
-    pub fn discard_superseded(&mut self, term: u64) {
-        if self.entries.first().is_some_and(|entry| entry.term < term) {
-            self.entries.clear();
-        }
-        if self.kept.last().is_some_and(|entry| entry.term != term) {
-            self.kept.clear();
-        }
-    }
 }
 
 /// The log, open for appending. One owner; no threads of its own.
@@ -279,6 +273,7 @@ pub struct Wal {
     last_state: Option<Bytes>,
     /// A write or sync failed: no further use.
     failed: bool,
+    reader: WalReader,
 }
 
 impl Wal {
@@ -315,7 +310,7 @@ impl Wal {
             last_index: 0,
             flags: FLAG_OPEN | FLAG_FIRST,
         };
-        let first = Encoded::new(batch, salt, None, &[]);
+        let first = Encoded::new(batch, salt, None, None, &[]);
         let file = Spare::create(&*vfs, dir, 1, options.segment_bytes, Fill::Zeros)?;
         // The first batch goes in before the file gets its name: a named first segment is a whole log.
         let segment = file.into_segment(&*vfs, dir, &header, Some(&first))?;
@@ -327,6 +322,11 @@ impl Wal {
             salt,
             epoch: 1,
             synced: Position { sequence: 1, offset: segment.end },
+            reader: WalReader::new({
+                let mut map = Map::new(salt);
+                map.add_file(1, segment.path.clone(), segment.file.clone());
+                map
+            }),
             segments: VecDeque::from([segment]),
             ready: None,
             preparing: false,
@@ -357,6 +357,7 @@ impl Wal {
             entries,
             kept,
             torn,
+            map,
         } = recover::read(&*vfs, dir, after, keep)?;
         check_options(&options, &metadata);
         // Spares count: one made of a segment with the same number would take their name.
@@ -380,6 +381,7 @@ impl Wal {
             last_index,
             last_state: state.clone(),
             failed: false,
+            reader: WalReader::new(map),
         };
         wal.clean(strays)?;
         wal.rewrite_unclaimed(end)?;
@@ -394,24 +396,33 @@ impl Wal {
         if self.failed {
             return Err(WalError::Failed);
         }
-        let Some(last) =
-            batch.entries.last().map(|entry| entry.index).or_else(|| batch.state.as_ref().map(|_| self.last_index))
-        else {
+        if batch.entries.is_empty() && batch.state.is_none() && batch.restart.is_none() {
             return Ok(());
-        };
+        }
+        let before = batch.restart.unwrap_or(self.last_index);
+        let last = batch.entries.last().map_or(before, |entry| entry.index);
         for pair in batch.entries.windows(2) {
             assert_eq!(pair[0].index + 1, pair[1].index, "entries of a batch have consecutive indexes");
         }
-        let payload = format::payload_bytes(batch.state.as_ref().or(self.last_state.as_ref()), &batch.entries);
+        let payload =
+            format::payload_bytes(batch.restart, batch.state.as_ref().or(self.last_state.as_ref()), &batch.entries);
         let bytes = BATCH_HEADER_BYTES + payload.next_multiple_of(format::ALIGN);
         self.make_room(bytes, self.open_reserve())?;
-        let encoded = self.encode(&batch.entries, batch.state.as_ref(), 0);
+        let encoded = self.encode(batch.restart, &batch.entries, batch.state.as_ref(), 0);
+        let at = Position { sequence: self.active().sequence, offset: self.active().end };
         self.write(&encoded)?;
         self.last_index = last;
+        if let Some(index) = batch.restart {
+            // What is above is void: it holds nothing back that a checkpoint covers.
+            self.segments.iter_mut().for_each(|segment| segment.highest_index = segment.highest_index.min(index));
+            self.reader.map().restart(index);
+        }
         if let Some(last) = batch.entries.last() {
             let active = self.active_mut();
             active.highest_index = active.highest_index.max(last.index);
         }
+        let entries = batch.entries.iter().map(|entry| (entry.index, entry.term));
+        self.reader.map().append(at, encoded.end(), entries);
         if batch.state.is_some() {
             self.last_state = batch.state.clone();
         }
@@ -472,6 +483,7 @@ impl Wal {
             let oldest = oldest.clone();
             self.retire(oldest, reusable)?;
             self.segments.pop_front();
+            self.reader.map().release(self.segments.front().map_or(u64::MAX, |next| next.sequence));
             released = true;
         }
         if released {
@@ -479,6 +491,24 @@ impl Wal {
             self.spares.iter_mut().for_each(|spare| spare.name_synced = true);
         }
         Ok(())
+    }
+
+    /// Reads entries that are in the log, on any thread, while the log goes on.
+    pub fn reader(&self) -> WalReader {
+        self.reader.clone()
+    }
+
+    /// Whether the log goes on from an entry of this index and term, that of the checkpoint. If not, a snapshot has
+    /// taken the place of what the log holds, and the log was to begin anew behind it when the member stopped: then
+    /// [`Wal::restart`] it, and use nothing of what it holds. Voting with such entries could lose committed ones.
+    pub fn continues(&self, index: u64, term: u64) -> bool {
+        self.reader.map().continues(index, term)
+    }
+
+    /// Begins the log anew behind `index`. Durable when it returns.
+    pub fn restart(&mut self, index: u64) -> Result<(), WalError> {
+        self.append(&WalBatch { restart: Some(index), ..WalBatch::default() })?;
+        self.sync()
     }
 
     /// Bytes written to the retained segments: what a checkpoint taken now would allow to release, nearly.
@@ -564,6 +594,7 @@ impl Wal {
             self.ready = Some(next);
             return Err(error);
         }
+        self.reader.map().add_file(next.sequence, next.path.clone(), next.file.clone());
         self.segments.push_back(next);
         Ok(())
     }
@@ -592,7 +623,7 @@ impl Wal {
         self.vfs.remove(&segment.path).map_err(WalError::io("remove", &segment.path))
     }
 
-    fn encode(&self, entries: &[WalEntry], state: Option<&Bytes>, flags: u32) -> Encoded {
+    fn encode(&self, restart: Option<u64>, entries: &[WalEntry], state: Option<&Bytes>, flags: u32) -> Encoded {
         let active = self.active();
         let first = active.end == header_bytes(&self.metadata);
         let header = BatchHeader {
@@ -605,7 +636,7 @@ impl Wal {
             flags: flags | if first { FLAG_FIRST } else { 0 },
         };
         let state = if first { state.or(self.last_state.as_ref()) } else { state };
-        Encoded::new(header, self.salt, state, entries)
+        Encoded::new(header, self.salt, restart, state, entries)
     }
 
     fn write(&mut self, batch: &Encoded) -> Result<(), WalError> {
@@ -672,7 +703,7 @@ impl Wal {
     /// Appends and syncs the batch that makes whatever lies behind the end unreadable for good.
     fn open_epoch(&mut self) -> Result<(), WalError> {
         self.make_room(BATCH_HEADER_BYTES, 0)?;
-        let encoded = self.encode(&[], None, FLAG_OPEN);
+        let encoded = self.encode(None, &[], None, FLAG_OPEN);
         self.write(&encoded)?;
         self.sync()
     }

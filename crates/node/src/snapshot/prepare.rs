@@ -93,6 +93,11 @@ impl PreparedSnapshot {
         self.state.applied_term()
     }
 
+    /// Number of the directory of its revision log.
+    pub fn log(&self) -> u32 {
+        self.leftovers.log
+    }
+
     /// The `MsgSnap` it came with.
     pub fn message(&self) -> &raftpb::Message {
         &self.message

@@ -1,7 +1,7 @@
 //! The receiving side: chunks into files.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use cetera_proto::ceterapb::{SnapshotChunk, SnapshotFile, SnapshotHeader, SnapshotPosition};
 use cetera_proto::raftpb::{self, MessageType};
@@ -19,8 +19,8 @@ pub struct SnapshotReceiver {
     place: Place,
     next_log: u32,
     under_way: Option<Sink>,
-    /// The last one that was handed out whole.
-    done: Option<u64>,
+    /// The last one that was handed out whole, as long as it is not dropped or taken over.
+    done: Option<(u64, Weak<()>)>,
 }
 
 /// Where snapshots are written.
@@ -43,6 +43,7 @@ pub(super) struct Leftovers {
     pub(super) log_dir: PathBuf,
     pub(super) checkpoint: PathBuf,
     pub(super) kept: bool,
+    pub(super) alive: Arc<()>,
 }
 
 struct Sink {
@@ -72,7 +73,7 @@ impl SnapshotReceiver {
     /// # Errors
     /// The header is nonsense, or there is no room for the files.
     pub fn begin(&mut self, header: &SnapshotHeader) -> Result<SnapshotPosition, SnapshotError> {
-        if self.done == Some(header.id) {
+        if self.has(header.id) {
             return Ok(SnapshotPosition { file: header.files.len() as u32, offset: 0 });
         }
         if let Some(sink) = &self.under_way
@@ -111,7 +112,7 @@ impl SnapshotReceiver {
     /// # Errors
     /// Something is missing ([`SnapshotError::OutOfOrder`]: it can be gone on with), or the disk failed.
     pub fn finish(&mut self, id: u64) -> Result<Option<ReceivedSnapshot>, SnapshotError> {
-        if self.done == Some(id) {
+        if self.has(id) {
             return Ok(None);
         }
         let sink = self.under_way.take_if(|sink| sink.header.id == id).ok_or(SnapshotError::OutOfOrder)?;
@@ -123,8 +124,12 @@ impl SnapshotReceiver {
         for dir in [&leftovers.log_dir, &self.place.member, &self.place.checkpoints] {
             self.place.vfs.sync_dir(dir).map_err(io_error(dir))?;
         }
-        self.done = Some(id);
+        self.done = Some((id, Arc::downgrade(&leftovers.alive)));
         Ok(Some(ReceivedSnapshot { place: self.place.clone(), message, header, leftovers }))
+    }
+
+    fn has(&self, id: u64) -> bool {
+        self.done.as_ref().is_some_and(|(done, alive)| *done == id && alive.strong_count() > 0)
     }
 
     /// Gives up what is under way.
@@ -162,7 +167,8 @@ impl Sink {
         }
         let log_dir = place.member.join(cetera_storage::datadir::log_name(log));
         let checkpoint = place.checkpoints.join(format!("snapshot-{log:08x}.tmp"));
-        let leftovers = Leftovers { vfs: place.vfs.clone(), log, log_dir, checkpoint, kept: false };
+        let leftovers =
+            Leftovers { vfs: place.vfs.clone(), log, log_dir, checkpoint, kept: false, alive: Arc::default() };
         place.vfs.create_dir_all(&leftovers.log_dir).map_err(io_error(&leftovers.log_dir))?;
         Ok(Self { header, message, at: SnapshotPosition::default(), file: None, leftovers })
     }

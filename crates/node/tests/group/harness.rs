@@ -8,6 +8,7 @@ use bytes::Bytes;
 use cetera_node::event::{Change, Effects, Event, EventBatch, Proposal, Renewal, Reply, Ticket};
 use cetera_node::job::Job;
 use cetera_node::recovery::{self, Opened, Report, Start};
+use cetera_node::snapshot::{SnapshotReceiver, SnapshotSend};
 use cetera_node::{Node, Published};
 use cetera_proto::ceterapb::{PeerMessage, peer_message::Body};
 use cetera_proto::etcdserverpb as pb;
@@ -31,6 +32,7 @@ struct Life {
     wal: Wal,
     checkpoints: PathBuf,
     jobs: VecDeque<Job>,
+    snapshots: SnapshotReceiver,
     /// Batches written and not reported durable.
     unsynced: Option<u64>,
     _data_dir: DataDir,
@@ -59,9 +61,16 @@ pub(crate) struct Cluster {
     pub(crate) cut: BTreeSet<(usize, usize)>,
     /// What is written over in the entries that reach a member: (member, these bytes, those).
     pub(crate) tamper: Option<(usize, &'static [u8], &'static [u8])>,
+    /// Snapshots under way, by sender.
+    pub(crate) transfers: VecDeque<(usize, SnapshotSend)>,
+    /// Transfers break after so many chunks; counts down.
+    pub(crate) break_after: Option<u64>,
+    /// Chunks of snapshots that were delivered.
+    pub(crate) chunks: u64,
     nonce: u64,
     next_id: u64,
     checkpoint_log_bytes: u64,
+    wal: WalOptions,
     founders: usize,
 }
 
@@ -93,15 +102,34 @@ impl Cluster {
     }
 
     pub(crate) fn with_checkpoints(count: usize, checkpoint_log_bytes: u64) -> Self {
+        Self::with_wal(count, checkpoint_log_bytes, WalOptions::default())
+    }
+
+    /// Members that keep little for those that lag: `entries` in memory, `log_bytes` on the disk.
+    pub(crate) fn forgetful(count: usize, entries: usize, log_bytes: u64) -> Self {
+        let wal = WalOptions {
+            keep_entries: entries,
+            keep_bytes: 1 << 20,
+            max_bytes: 4 * log_bytes.max(64 << 10),
+            ..WalOptions::default()
+        };
+        Self::with_wal(count, 12 << 10, wal)
+    }
+
+    fn with_wal(count: usize, checkpoint_log_bytes: u64, wal: WalOptions) -> Self {
         let mut cluster = Self {
             hosts: (0..count).map(|_| host()).collect(),
             now_ms: 0,
             queue: VecDeque::new(),
             cut: BTreeSet::new(),
             tamper: None,
+            transfers: VecDeque::new(),
+            break_after: None,
+            chunks: 0,
             nonce: 0,
             next_id: 0,
             checkpoint_log_bytes,
+            wal,
             founders: count,
         };
         for at in 0..count {
@@ -112,6 +140,10 @@ impl Cluster {
 
     /// Starts a member from its disk.
     pub(crate) fn start(&mut self, at: usize) {
+        self.try_start(at).expect("the member starts");
+    }
+
+    pub(crate) fn try_start(&mut self, at: usize) -> Result<(), String> {
         self.nonce += 1;
         let vfs: Arc<dyn Vfs> = Arc::new(self.hosts[at].vfs.clone());
         let start = Start {
@@ -126,14 +158,16 @@ impl Cluster {
             nonce: self.nonce,
             now_ms: self.now_ms,
             checkpoint_log_bytes: Some(self.checkpoint_log_bytes),
-            wal: WalOptions { segment_bytes: 8 << 10, salt: 5, ..WalOptions::default() },
+            wal: WalOptions { segment_bytes: 8 << 10, salt: 5, ..self.wal.clone() },
             log: RevLogOptions { segment_bytes: 64 << 10 },
         };
-        let opened = recovery::open(&vfs, Path::new(DIR), start).expect("the member starts");
-        let Opened { node, wal, checkpoints, data_dir, report, .. } = opened;
+        let opened = recovery::open(&vfs, Path::new(DIR), start).map_err(|error| error.to_string())?;
+        let Opened { node, wal, checkpoints, snapshots, data_dir, report, .. } = opened;
         let host = &mut self.hosts[at];
         host.report = report;
-        host.life = Some(Life { node, wal, checkpoints, jobs: VecDeque::new(), unsynced: None, _data_dir: data_dir });
+        let jobs = VecDeque::new();
+        host.life = Some(Life { node, wal, checkpoints, jobs, snapshots, unsynced: None, _data_dir: data_dir });
+        Ok(())
     }
 
     /// A machine for one more member, which knows nothing yet.
@@ -174,33 +208,85 @@ impl Cluster {
         self.node(at).published()
     }
 
-    /// Steps one member; its disk answers unless it is stalled.
+    pub(crate) fn is_up(&self, at: usize) -> bool {
+        self.hosts[at].life.is_some()
+    }
+
+    /// Steps one member; its disk answers unless it is stalled. One whose machine stops is gone.
     pub(crate) fn step(&mut self, at: usize, events: Vec<Event>) {
-        let mut events = events;
+        if let Err(error) = self.try_step(at, events) {
+            assert!(self.hosts[at].vfs.has_stopped(), "member {at} stops: {error}");
+        }
+        if self.hosts[at].vfs.has_stopped() {
+            self.hosts[at].life = None;
+        }
+    }
+
+    fn try_step(&mut self, at: usize, mut events: Vec<Event>) -> Result<(), String> {
         loop {
             let host = &mut self.hosts[at];
-            let Some(life) = &mut host.life else { return };
-            let effects = life.node.step(&mut events).expect("the member goes on");
-            let Effects { wal, messages, events: batch, replies, jobs, release_wal, wake_ms, .. } = effects;
+            let Some(life) = &mut host.life else { return Ok(()) };
+            let effects = life.node.step(&mut events).map_err(|error| error.to_string())?;
+            let Effects { wal, messages, snapshots, events: batch, replies, jobs, release_wal, wake_ms, .. } = effects;
             host.wake_ms = wake_ms;
             if let Some(through) = release_wal {
-                life.wal.release(through).expect("releasing works");
+                life.wal.release(through).map_err(|error| error.to_string())?;
             }
             for write in &wal {
-                life.wal.append(&write.batch).expect("appending works");
+                life.wal.append(&write.batch).map_err(|error| error.to_string())?;
                 life.unsynced = Some(write.number);
             }
             self.queue.extend(messages);
+            self.transfers.extend(snapshots.into_iter().map(|send| (at, send)));
             host.batches.extend(batch);
             host.replies.extend(replies.into_iter().map(|(ticket, reply)| (ticket.slot, reply)));
             life.jobs.extend(jobs);
             if host.stalled {
-                return;
+                return Ok(());
             }
-            let Some(number) = life.unsynced.take() else { return };
-            life.wal.sync().expect("syncing works");
+            let Some(number) = life.unsynced.take() else { return Ok(()) };
+            life.wal.sync().map_err(|error| error.to_string())?;
             events.push(Event::Persisted(number));
         }
+    }
+
+    /// Carries one snapshot over, as far as it goes.
+    fn carry_next(&mut self) -> bool {
+        let Some((from, send)) = self.transfers.pop_front() else { return false };
+        let ok = !send.is_cancelled() && self.carry(from, &send).is_some();
+        self.step(from, vec![Event::SnapshotSent { to: send.to(), id: send.id(), ok }]);
+        true
+    }
+
+    fn carry(&mut self, from: usize, send: &SnapshotSend) -> Option<()> {
+        let to = send.to() as usize - 1;
+        if self.cut.contains(&(from, to)) || self.hosts[to].paused {
+            return None;
+        }
+        let receiver = &mut self.hosts[to].life.as_mut()?.snapshots;
+        let mut at = receiver.begin(&send.header()).ok()?;
+        let sent = loop {
+            let Some(chunk) = send.chunk(at).expect("the sender can read") else { break receiver.finish(send.id()) };
+            if self.break_after == Some(0) {
+                self.break_after = None;
+                return None;
+            }
+            self.break_after = self.break_after.map(|left| left - 1);
+            self.chunks += 1;
+            match receiver.chunk(send.id(), &chunk) {
+                Ok(next) => at = next,
+                Err(error) => break Err(error),
+            }
+        };
+        let prepared = sent.and_then(|received| received.map(|received| received.prepare()).transpose());
+        if self.hosts[to].vfs.has_stopped() {
+            self.hosts[to].life = None;
+            return None;
+        }
+        if let Some(prepared) = prepared.expect("what was sent is whole") {
+            self.step(to, vec![Event::Snapshot(Box::new(prepared))]);
+        }
+        Some(())
     }
 
     /// The disk of a member answers again.
@@ -241,14 +327,14 @@ impl Cluster {
     /// Delivers until nothing is under way, and runs the background jobs.
     pub(crate) fn settle(&mut self) {
         for _ in 0..100_000 {
-            if !self.deliver() && !self.run_jobs() {
+            if !self.deliver() && !self.run_jobs() && !self.carry_next() {
                 return;
             }
         }
         panic!("the group does not come to rest");
     }
 
-    fn run_jobs(&mut self) -> bool {
+    pub(crate) fn run_jobs(&mut self) -> bool {
         let mut any = false;
         for at in 0..self.hosts.len() {
             let host = &mut self.hosts[at];
@@ -256,6 +342,10 @@ impl Cluster {
             let Some(job) = life.jobs.pop_front() else { continue };
             let vfs: Arc<dyn Vfs> = Arc::new(host.vfs.clone());
             let done = job.run(&vfs, &life.checkpoints.clone());
+            if host.vfs.has_stopped() {
+                host.life = None;
+                continue;
+            }
             self.step(at, vec![Event::Job(done)]);
             any = true;
         }
@@ -389,18 +479,8 @@ impl Cluster {
 
     /// The value of a key as a member has it.
     pub(crate) fn value(&self, at: usize, key: &str) -> Option<Vec<u8>> {
-        let view = self.published(at).view.clone();
-        let events = view.history(1, 1 << 20, &mut |_| true).expect("history is there").0;
-        let mut value = None;
-        for event in events {
-            let event = event.event;
-            let event = cetera_proto::mvccpb::Event::decode(event).expect("an event");
-            let kv = event.kv.expect("of a key");
-            if kv.key == key.as_bytes() {
-                value = (event.r#type == 0).then(|| kv.value.to_vec());
-            }
-        }
-        value
+        let kv = self.published(at).view.kv(key.as_bytes(), 0).expect("the log can be read")?;
+        Some(cetera_proto::mvccpb::KeyValue::decode(kv).expect("a pair").value.to_vec())
     }
 
     /// All members that run hold the same.

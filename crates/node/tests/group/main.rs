@@ -9,4 +9,5 @@ mod harness;
 mod lease_ask;
 mod leases;
 mod report;
+mod snapshot;
 mod transfer;

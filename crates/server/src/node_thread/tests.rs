@@ -243,7 +243,7 @@ fn a_checkpoint_that_ends_after_the_log_failed_stops_nobody() {
     disk.fail(Fault::always(Op::Sync, FaultError::Eio).path("/wal/"));
     let call = member.put(0, 100);
     assert_eq!(member.answer(call), refused(Error::Timeout));
-    let done = JobDone::Checkpoint { index: 1, manifest: Default::default() };
+    let done = JobDone::Checkpoint { index: 1, manifest: Default::default(), snapshot: None };
     member.handle.send(Event::Job(done));
     assert_eq!(member.keys(), Vec::<Bytes>::new());
     member.stop();

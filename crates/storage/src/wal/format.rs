@@ -13,6 +13,8 @@ pub(super) const BATCH_HEADER_BYTES: u64 = 64;
 pub(super) const FLAG_OPEN: u32 = 1;
 /// The first batch of its segment.
 pub(super) const FLAG_FIRST: u32 = 2;
+/// The log begins anew: everything before this batch is void, and its payload begins with the index to go on behind.
+pub(super) const FLAG_RESTART: u32 = 4;
 
 const FORMAT: u32 = 1;
 const SEGMENT_MAGIC: &[u8; 8] = b"cetera-w";
@@ -21,6 +23,7 @@ const SEGMENT_FIXED_BYTES: usize = 40;
 const HEADER_ALIGN: u64 = 4096;
 const BATCH_MAGIC: &[u8; 4] = b"cwb1";
 const ENTRY_HEADER_BYTES: usize = 20;
+const RESTART_BYTES: usize = 8;
 /// Longer data is handed to the write as it is; shorter data is copied between the headers.
 const COPY_BELOW_BYTES: usize = 4096;
 
@@ -115,14 +118,20 @@ pub(super) struct Encoded {
 }
 
 /// Length of a payload.
-pub(super) fn payload_bytes(state: Option<&Bytes>, entries: &[WalEntry]) -> u64 {
+pub(super) fn payload_bytes(restart: Option<u64>, state: Option<&Bytes>, entries: &[WalEntry]) -> u64 {
     let entries: usize = entries.iter().map(|entry| ENTRY_HEADER_BYTES + entry.data.len()).sum();
-    (state.map_or(0, Bytes::len) + entries) as u64
+    (restart.map_or(0, |_| RESTART_BYTES) + state.map_or(0, Bytes::len) + entries) as u64
 }
 
 impl Encoded {
-    pub(super) fn new(header: BatchHeader, salt: u64, state: Option<&Bytes>, entries: &[WalEntry]) -> Self {
-        let payload = payload_bytes(state, entries);
+    pub(super) fn new(
+        header: BatchHeader,
+        salt: u64,
+        restart: Option<u64>,
+        state: Option<&Bytes>,
+        entries: &[WalEntry],
+    ) -> Self {
+        let payload = payload_bytes(restart, state, entries);
         let mut buf = Vec::with_capacity(BATCH_HEADER_BYTES as usize + entries.len() * 512);
         buf.extend_from_slice(BATCH_MAGIC);
         buf.extend_from_slice(&[0; 4]);
@@ -136,8 +145,12 @@ impl Encoded {
         buf.extend_from_slice(&(entries.len() as u32).to_le_bytes());
         buf.extend_from_slice(&header.last_index.to_le_bytes());
         buf.extend_from_slice(&state.map_or(0, |state| state.len() as u32 + 1).to_le_bytes());
-        buf.extend_from_slice(&header.flags.to_le_bytes());
+        let flags = header.flags | restart.map_or(0, |_| FLAG_RESTART);
+        buf.extend_from_slice(&flags.to_le_bytes());
         debug_assert_eq!(buf.len() as u64, BATCH_HEADER_BYTES);
+        if let Some(index) = restart {
+            buf.extend_from_slice(&index.to_le_bytes());
+        }
         buf.extend_from_slice(state.map_or(&[], |state| state));
         let mut long = Vec::new();
         for entry in entries {
@@ -199,12 +212,22 @@ pub(super) struct Batch<'a> {
 
 /// Reads the batch at `at` of a segment, if there is a whole one that belongs there.
 pub(super) fn read_batch(segment: &[u8], at: u64, sequence: u64, salt: u64) -> Option<Batch<'_>> {
-    let bytes = segment.get(usize::try_from(at).ok()?..)?;
+    read_batch_at(segment.get(usize::try_from(at).ok()?..)?, at, sequence, salt)
+}
+
+/// Length of the batch whose first bytes these are, header and padding counted; no checksum is looked at.
+pub(super) fn batch_bytes(bytes: &[u8]) -> Option<u64> {
+    read_batch_header(bytes)?;
+    Some(BATCH_HEADER_BYTES + u64::from(u32_at(bytes, 20)).next_multiple_of(ALIGN))
+}
+
+/// The same for bytes of the segment from offset `at` on.
+pub(super) fn read_batch_at(bytes: &[u8], at: u64, sequence: u64, salt: u64) -> Option<Batch<'_>> {
     let header =
         read_batch_header(bytes).filter(|header| header.sequence == sequence && u64::from(header.offset) == at)?;
     let payload_len = u64::from(u32_at(bytes, 20));
     let end = at + BATCH_HEADER_BYTES + payload_len.next_multiple_of(ALIGN);
-    if end > segment.len() as u64 {
+    if end - at > bytes.len() as u64 {
         return None;
     }
     let covered = &bytes[8..(end - at) as usize];
@@ -239,9 +262,16 @@ pub(super) fn read_batch_header(bytes: &[u8]) -> Option<BatchHeader> {
 }
 
 impl Batch<'_> {
+    /// The index behind which the log begins anew, if it does.
+    pub(super) fn restart(&self) -> Option<u64> {
+        let restarts = self.header.flags & FLAG_RESTART != 0 && self.payload.len() >= RESTART_BYTES;
+        restarts.then(|| u64_at(self.payload, 0))
+    }
+
     /// Hands out the state and the entries; `None` if the payload is not as long as its parts say.
     pub(super) fn contents(&self, mut entry: impl FnMut(u64, u64, &[u8])) -> Option<Option<Bytes>> {
-        let (state, mut rest) = self.payload.split_at_checked(self.state_len.unwrap_or(0))?;
+        let restart = if self.header.flags & FLAG_RESTART != 0 { RESTART_BYTES } else { 0 };
+        let (state, mut rest) = self.payload.get(restart..)?.split_at_checked(self.state_len.unwrap_or(0))?;
         for _ in 0..self.entries {
             let (fixed, tail) = rest.split_at_checked(ENTRY_HEADER_BYTES)?;
             let (data, tail) = tail.split_at_checked(u32_at(fixed, 16) as usize)?;

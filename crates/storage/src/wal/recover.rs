@@ -19,6 +19,7 @@ use super::{
         ALIGN, BATCH_HEADER_BYTES, Batch, FLAG_FIRST, FLAG_OPEN, HeaderFault, Position, SegmentHeader, header_bytes,
         read_batch, read_batch_header,
     },
+    reader::Map,
     segment::{self, Segment},
 };
 use crate::vfs::{File, Vfs};
@@ -66,6 +67,8 @@ pub(super) struct Recovery {
     pub(super) entries: Vec<WalEntry>,
     pub(super) kept: Vec<WalEntry>,
     pub(super) torn: Option<TornTail>,
+    /// Where everything is.
+    pub(super) map: Map,
 }
 
 /// How much below the checkpoint is wanted.
@@ -110,6 +113,9 @@ struct Reader {
     cursor: Option<Cursor>,
     /// Last index of the log before the oldest segment of the chain, if an older one existed.
     released_index: Option<u64>,
+    /// Where the log began anew last.
+    restarted: u64,
+    map: Map,
     /// The highest claim per segment.
     claims: BTreeMap<u64, u64>,
     max_epoch: u32,
@@ -209,6 +215,8 @@ impl Reader {
             }
             linked => linked?,
         }
+        self.map.salt = salt;
+        self.map.add_file(found.sequence, found.path.clone(), found.file.clone());
         let mut batch = Some(first);
         while let Some(next) = batch {
             self.take(&mut found, &next)?;
@@ -246,6 +254,9 @@ impl Reader {
         self.strays.append(&mut self.chain);
         self.entries.clear();
         self.kept.clear();
+        self.map = Map::new(self.map.salt);
+        self.map.restart(first.header.last_index);
+        self.restarted = 0;
         self.state = None;
         self.released_index = (previous.sequence != 0).then_some(first.header.last_index);
         self.cursor = Some(Cursor {
@@ -260,9 +271,23 @@ impl Reader {
     fn take(&mut self, found: &mut Found, batch: &Batch<'_>) -> Result<(), WalError> {
         self.claim(batch);
         let mut last_index = batch.header.last_index;
+        if let Some(index) = batch.restart() {
+            last_index = index;
+            self.restarted = index;
+            self.released_index = None;
+            self.entries.clear();
+            self.kept.clear();
+            self.map.restart(index);
+            for segment in self.chain.iter_mut().chain([&mut *found]) {
+                segment.highest_index = segment.highest_index.min(index);
+            }
+        }
+        let mut terms = Vec::new();
+        let at = Position { sequence: found.sequence, offset: found.end };
         let (entries, kept, after) = (&mut self.entries, &mut self.kept, self.after);
         let state = batch.contents(|index, term, data| {
             last_index = index;
+            terms.push((index, term));
             found.highest_index = found.highest_index.max(index);
             // Overrides count even where they lie below the checkpoint.
             while entries.last().is_some_and(|entry| entry.index >= index) {
@@ -279,6 +304,7 @@ impl Reader {
         if state.is_some() {
             self.state = state;
         }
+        self.map.append(at, batch.end, terms.into_iter());
         found.end = batch.end;
         self.cursor = Some(Cursor {
             at: Position { sequence: found.sequence, offset: batch.end },
@@ -351,6 +377,7 @@ impl Reader {
         }
         let first = self.entries.first().map(|entry| entry.index);
         if self.released_index.is_some_and(|index| index > self.after)
+            || self.restarted > self.after
             || first.is_some_and(|index| index > self.after + 1)
         {
             return Err(WalError::Gap { expected: self.after + 1, found: first.unwrap_or(0) });
@@ -370,6 +397,7 @@ impl Reader {
             entries: self.entries,
             kept: self.kept.up_to(self.after),
             torn: self.torn.into_iter().next(),
+            map: self.map,
             chain: self.chain,
             strays: self.strays,
         })

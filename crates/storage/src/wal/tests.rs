@@ -16,11 +16,11 @@ pub(super) fn entry(index: u64, term: u64, len: usize) -> WalEntry {
 }
 
 fn batch(entries: impl IntoIterator<Item = WalEntry>) -> WalBatch {
-    WalBatch { entries: entries.into_iter().collect(), state: None }
+    WalBatch { entries: entries.into_iter().collect(), ..WalBatch::default() }
 }
 
 fn state(state: &'static str) -> WalBatch {
-    WalBatch { entries: Vec::new(), state: Some(Bytes::from_static(state.as_bytes())) }
+    WalBatch { state: Some(Bytes::from_static(state.as_bytes())), ..WalBatch::default() }
 }
 
 fn new_log() -> (MemoryVfs, Wal) {
@@ -110,11 +110,78 @@ fn a_suffix_older_than_the_snapshot_is_told() {
     let (vfs, mut wal) = new_log();
     wal.append(&batch((1..=9).map(|index| entry(index, 1, 9)))).unwrap();
     wal.sync().unwrap();
-    let (_, mut recovered) = open(&vfs, 5).unwrap();
-    recovered.discard_superseded(1);
-    assert_eq!((recovered.entries.len(), recovered.kept.len()), (4, 5));
-    recovered.discard_superseded(2);
-    assert!(recovered.entries.is_empty() && recovered.kept.is_empty());
+    let (wal, _) = open(&vfs, 5).unwrap();
+    assert!(wal.continues(5, 1) && wal.continues(9, 1), "the checkpoint was taken from this log");
+    assert!(!wal.continues(5, 2), "what is here conflicts with the snapshot");
+    assert!(!wal.continues(10, 1), "what is here ends before the snapshot");
+}
+
+#[test]
+fn what_is_before_a_new_beginning_is_void_for_ever() {
+    for above in [0, 3, 40] {
+        let (vfs, mut wal) = new_log();
+        wal.append(&batch((1..=20 + above).map(|index| entry(index, 1, 9)))).unwrap();
+        wal.append(&state("vote")).unwrap();
+        wal.restart(30).unwrap();
+        for (recovered, reader) in [30, 31].map(|after| (open(&vfs, after), after)) {
+            let after = reader;
+            if let Ok((wal, recovered)) = recovered {
+                assert!(recovered.entries.is_empty() && recovered.kept.is_empty(), "{above} {after}: {recovered:?}");
+                assert_eq!(wal.reader().range(), (31, 30));
+                assert_eq!(recovered.state.as_deref(), Some(&b"vote"[..]));
+            }
+        }
+        let (mut wal, _) = open(&vfs, 30).unwrap();
+        wal.append(&batch((31..=50).map(|index| entry(index, 3, 9)))).unwrap();
+        wal.sync().unwrap();
+        let (mut wal, recovered) = open(&vfs, 40).unwrap();
+        assert_eq!(recovered.kept.first().map(|entry| entry.index), Some(31));
+        assert!(wal.continues(40, 3) && !wal.continues(40, 1));
+        assert_eq!(wal.reader().range(), (31, 50));
+        assert!(matches!(open(&vfs, 20), Err(WalError::Gap { expected: 21, .. })), "an older checkpoint does not go");
+        wal.release(40).unwrap();
+        assert_eq!(indexes(&open(&vfs, 40).unwrap().1).len(), 10);
+    }
+}
+
+#[test]
+fn entries_are_read_back_by_index() {
+    let (_, mut wal) = new_log();
+    let reader = wal.reader();
+    let mut terms = std::collections::BTreeMap::new();
+    let mut put = |wal: &mut Wal, indexes: std::ops::RangeInclusive<u64>, term, len| {
+        terms.split_off(indexes.start());
+        terms.extend(indexes.clone().map(|index| (index, term)));
+        wal.append(&batch(indexes.map(|index| entry(index, term, len)))).unwrap();
+        terms.clone()
+    };
+    for round in 0..40 {
+        put(&mut wal, round * 10 + 1..=round * 10 + 10, 1, 500);
+    }
+    put(&mut wal, 391..=420, 2, 40);
+    put(&mut wal, 415..=416, 3, 4_000);
+    let terms = put(&mut wal, 417..=600, 3, 10);
+    assert_eq!(reader.range(), (1, 600));
+    for low in (1..=600).step_by(7) {
+        for (high, most) in [(low + 1, 1), (601.min(low + 50), 2_000), (601, 1 << 20)] {
+            let found = reader.read(low, high, most).unwrap();
+            let wanted: Vec<(u64, u64)> = terms.range(low..high).map(|(index, term)| (*index, *term)).collect();
+            let got: Vec<(u64, u64)> = found.iter().map(|entry| (entry.index, entry.term)).collect();
+            assert_eq!(got, wanted[..got.len()], "from {low}");
+            assert!(!got.is_empty() && (got.len() == wanted.len() || most < 1 << 20));
+        }
+    }
+    let runs = reader.terms();
+    assert_eq!(runs, [(1, 1), (391, 2), (415, 3)]);
+    let all = reader.bytes_from(1);
+    assert!(reader.bytes_from(300) < all && reader.bytes_from(600) < reader.bytes_from(300));
+    wal.sync().unwrap();
+    wal.release(300).unwrap();
+    let (first, last) = reader.range();
+    assert!(first > 1 && first <= 301 && last == 600);
+    assert!(matches!(reader.read(first - 1, 600, 1), Err(WalError::Gap { .. })));
+    assert_eq!(reader.read(first, first + 1, 1).unwrap()[0].index, first);
+    assert_eq!(reader.terms()[0], (first - 1, 1));
 }
 
 #[test]
