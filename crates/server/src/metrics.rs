@@ -46,9 +46,13 @@ pub struct Metrics {
     heartbeats_late: AtomicU64,
     clients: clients::ClientRequests,
     peers: peers::PeerNumbers,
-    wal_fsync: Histogram,
-    backend_commit: Histogram,
+    wal_fsync: Histogram<DISK_BUCKETS>,
+    backend_commit: Histogram<DISK_BUCKETS>,
 }
+
+/// Buckets for latencies of the disk, and the first.
+const DISK_BUCKETS: usize = 14;
+const DISK_FIRST: Duration = Duration::from_millis(1);
 
 impl Metrics {
     const fn new() -> Self {
@@ -70,8 +74,8 @@ impl Metrics {
             heartbeats_late: AtomicU64::new(0),
             clients: clients::ClientRequests::new(),
             peers: peers::PeerNumbers::new(),
-            wal_fsync: Histogram::new(),
-            backend_commit: Histogram::new(),
+            wal_fsync: Histogram::new(DISK_FIRST),
+            backend_commit: Histogram::new(DISK_FIRST),
         }
     }
 

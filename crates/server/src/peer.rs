@@ -21,6 +21,7 @@ mod frame;
 pub mod http;
 mod link;
 mod net;
+mod probe;
 mod receive;
 mod snapshot;
 

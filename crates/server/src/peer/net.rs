@@ -21,7 +21,7 @@ use super::frame::Encoder;
 use super::http::{PeerHttp, REQUESTS_MAX};
 use super::link::{self, End, Kind, Link};
 use super::snapshot::{self, Receiver};
-use super::{LAST_WORDS, PeerOptions, PeersHandle, Roster, lock};
+use super::{LAST_WORDS, PeerOptions, PeersHandle, Roster, lock, probe};
 use crate::clock;
 use crate::config::Url;
 use crate::log;
@@ -52,6 +52,7 @@ pub(super) struct Net {
 /// A peer and the connections to it.
 struct Peer {
     counters: Arc<PeerCounters>,
+    probing: JoinHandle<()>,
     urls: Rc<RefCell<Vec<Url>>>,
     links: [Rc<Link>; Kind::LINKS.len()],
     encoders: [Encoder; Kind::LINKS.len()],
@@ -63,6 +64,7 @@ struct Peer {
 impl Drop for Peer {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
+        self.probing.abort();
     }
 }
 
@@ -206,8 +208,9 @@ impl Net {
             let hello = self.hello(id, kind);
             spawn_local(link::run(Rc::clone(&links[kind as usize]), Rc::clone(&urls), hello, Rc::clone(self)))
         });
+        let probing = spawn_local(probe::run(Rc::clone(&urls), Arc::clone(&counters), probe::EVERY));
         log::info!("started remote peer", "remote-peer-id" = log::Hex(id));
-        Peer { counters, urls, links, encoders: Default::default(), tasks, dropped: false }
+        Peer { counters, probing, urls, links, encoders: Default::default(), tasks, dropped: false }
     }
 
     fn hello(&self, to: u64, kind: Kind) -> Hello {

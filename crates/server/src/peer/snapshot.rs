@@ -22,6 +22,8 @@ use super::link::End;
 use super::lock;
 use super::net::Net;
 use crate::log;
+use crate::metrics::METRICS;
+use crate::metrics::peers::Side;
 
 /// Longest frame on such a connection: a header that names as many files as a snapshot may have.
 const FRAME_BYTES_MAX: usize = 4 << 20;
@@ -38,7 +40,11 @@ pub(super) async fn send(net: Rc<Net>, snapshot: SnapshotSend) {
     let (to, id, bytes) = (snapshot.to(), snapshot.id(), snapshot.bytes());
     log::info!("sending database snapshot", "remote-peer-id" = log::Hex(to), "bytes" = bytes);
     let started = Instant::now();
+    let under_way = METRICS.peer(to).snapshot_begins(Side::Sent);
     let sent = transfer(&net, &snapshot).await;
+    if sent.is_ok() {
+        under_way.arrived();
+    }
     match &sent {
         Ok(()) => log::info!(
             "sent database snapshot",
@@ -87,8 +93,12 @@ fn behind(chunk: &SnapshotChunk) -> SnapshotPosition {
 
 /// Receives a snapshot; when it is whole, the node is given it.
 pub(super) async fn receive(io: impl AsyncRead + AsyncWrite + Unpin, from: u64, net: &Rc<Net>) -> End {
+    let under_way = METRICS.peer(from).snapshot_begins(Side::Received);
     match take(io, from, net).await {
-        Ok(()) => End::Closed,
+        Ok(()) => {
+            under_way.arrived();
+            End::Closed
+        }
         Err(error) => End::Broken(error),
     }
 }
