@@ -150,6 +150,11 @@ impl Node {
         }
         let conf_state = self.group.apply_conf_change(&change).map_err(crate::event::Fatal)?;
         assert_eq!(conf_state, outcome.conf_state, "the group and the state disagree on who votes");
+        if self.group.role() == Role::Leader && outcome.conf_state.voters.binary_search(&self.config.member_id).is_err()
+        {
+            // The library lets one that was removed lead on, and takes no proposals from it any more.
+            self.begin_transfer(None, 0, effects);
+        }
         if let Some(ticket) = self.waiters.take(outcome.request_id) {
             effects.replies.push((ticket, Reply::Changed { result: outcome.result, members: outcome.members }));
         }
