@@ -39,6 +39,8 @@ pub const RECORDED_PARTS: i64 = 8;
 pub const REWRITE_RETRY_MS: u64 = 10_000;
 /// How long a proposal may be under way before its lease may be proposed for revocation again, in milliseconds.
 pub const REVOKE_RETRY_MS: u64 = 7_000;
+/// Keep-alives of one lease that wait for the log at most.
+pub const UNSETTLED_PER_LEASE_MAX: usize = 1_024;
 /// Lease questions in one message to the leader at most.
 pub const LEASE_QUESTIONS_PER_MESSAGE_MAX: usize = 4_096;
 /// A lease question that the leader did not answer is asked again after this many milliseconds.

@@ -392,13 +392,13 @@ impl Node {
                 self.group.tick();
             }
             self.look_at_progress();
+            self.expire_unsettled(effects);
         }
         refuse_all(self.waiters.expire(now_ms), Refusal::Timeout, effects);
         refuse_all(self.held.expire(now_ms), Refusal::DeadlineExceeded, effects);
         let refusal = if self.leader() == 0 { Refusal::NoLeader } else { Refusal::Timeout };
         refuse_all(self.asks.expire(now_ms), refusal, effects);
         self.refuse_waiting(now_ms, Refusal::Timeout, effects);
-        self.expire_unsettled(effects);
     }
 
     /// Refuses what waits for a confirmed round and whose time is up.

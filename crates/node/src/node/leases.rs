@@ -11,6 +11,7 @@ use cetera_state::LeaseEffect;
 use super::Node;
 use crate::event::{Effects, LeaseQuestion, Refusal, Reply};
 use crate::lessor::Renewed;
+use crate::limits;
 use crate::read::{Asker, LeaseWant};
 
 /// A keep-alive that waits for the log.
@@ -91,7 +92,13 @@ impl Node {
                     self.to_clear.insert(lease);
                 }
                 let deadline_ms = self.now_ms + self.config.request_timeout_ms();
-                self.unsettled.entry(lease).or_default().push(Unsettled { asker, deadline_ms });
+                let waiting = self.unsettled.entry(lease).or_default();
+                // Another member's question that came again waits once.
+                waiting.retain(|it| it.asker != asker);
+                if waiting.len() >= limits::UNSETTLED_PER_LEASE_MAX {
+                    return self.reply_lease(asker, Reply::Refused(Refusal::TooManyRequests), effects);
+                }
+                waiting.push(Unsettled { asker, deadline_ms });
             }
         }
     }
