@@ -21,7 +21,11 @@ use cetera_storage::vfs::{File, Vfs};
 use cetera_storage::wal::WalReader;
 use prost::Message as _;
 
+use crate::evidence;
 use crate::snapshot::SnapshotFiles;
+
+/// Moving the files of a wrong state aside, as [`JobDone::Failed`] names it.
+pub(crate) const EVIDENCE: &str = "moving a wrong state aside";
 
 /// One piece of background work.
 pub enum Job {
@@ -48,6 +52,8 @@ pub enum Job {
         index: u64,
         /// Number of the directory of its revision log.
         log: u32,
+        /// The older state was wrong: it is moved aside, for people to look at.
+        evidence: bool,
     },
 }
 
@@ -83,7 +89,7 @@ impl fmt::Debug for Job {
             Self::Rewrite(_) => f.write_str("Rewrite"),
             Self::CompactionHash(_) => f.write_str("CompactionHash"),
             Self::FetchEntries(fetch) => write!(f, "FetchEntries({}..{})", fetch.low, fetch.high),
-            Self::RemoveOlder { index, log } => write!(f, "RemoveOlder({index}, {log})"),
+            Self::RemoveOlder { index, log, .. } => write!(f, "RemoveOlder({index}, {log})"),
         }
     }
 }
@@ -153,7 +159,11 @@ impl Job {
                 }
             }
             Self::FetchEntries(fetch) => JobDone::Fetched { low: fetch.low, entries: fetch.run() },
-            Self::RemoveOlder { index, log } => {
+            Self::RemoveOlder { index, log, evidence } => {
+                if evidence && let Err(error) = evidence::set_aside(vfs.as_ref(), checkpoints, index, log) {
+                    // Not removed either: the next start does that.
+                    return JobDone::Failed { what: EVIDENCE, error: error.to_string() };
+                }
                 // What cannot be removed now is removed by the next start.
                 let _ = checkpoint::remove_older(vfs.as_ref(), checkpoints, index, log);
                 if let Some(member) = checkpoints.parent() {

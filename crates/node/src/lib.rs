@@ -5,6 +5,7 @@
 //! system trait), so a whole cluster runs inside a test from one seed.
 
 pub mod event;
+pub mod evidence;
 pub mod job;
 pub mod lessor;
 pub mod limits;

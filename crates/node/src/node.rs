@@ -33,7 +33,7 @@ use cetera_storage::wal::{WalBatch, WalEntry};
 use prost::Message as _;
 
 use crate::event::{Change, Effects, Event, EventBatch, Fatal, Proposal, Refusal, Renewal, Reply, Ticket, WalWrite};
-use crate::job::{Job, JobDone};
+use crate::job::{EVIDENCE, Job, JobDone};
 use crate::lessor::Lessor;
 use crate::limits;
 use crate::published::{MemberProgress, Published};
@@ -353,7 +353,11 @@ impl Node {
             Some(Body::Raft(message)) if self.is_news(&message) => {}
             Some(Body::Raft(message)) => {
                 self.yield_to(&message);
+                let acknowledges = message.r#type() == raftpb::MessageType::MsgAppResp && !message.reject;
                 self.group.step(message);
+                if acknowledges {
+                    self.acknowledged(from);
+                }
             }
             Some(Body::LeaseAsk(ask)) if is_member => self.hear_lease_ask(from, ask, effects),
             Some(Body::LeaseAnswer(answer)) if is_member => self.hear_lease_answer(answer, effects),
@@ -665,6 +669,7 @@ impl Node {
                 self.dirty = true;
             }
             JobDone::Failed { what: "compaction hash", .. } => self.hashing -= 1,
+            JobDone::Failed { what: EVIDENCE, .. } => {}
             JobDone::Failed { what: "checkpoint", .. } => {
                 self.void_jobs.0 = false;
                 self.checkpoint_running = false;

@@ -716,6 +716,15 @@ impl Group {
         }
     }
 
+    /// Takes the message of a snapshot over even if the log here has all of it: this member's state is to be replaced.
+    /// Everything after the snapshot goes with the state, so it must be of [`Group::replace_state`].
+    pub fn step_replacement(&mut self, message: raftpb::Message) {
+        // The library tells by this field that a snapshot was asked for, and then does not compare logs.
+        self.raw.raft.pending_request_snapshot = self.last_index().max(1);
+        self.step(message);
+        self.raw.raft.pending_request_snapshot = raft::INVALID_INDEX;
+    }
+
     /// The lowest index that a snapshot for `member` must have, 0 if any will do.
     pub fn snapshot_floor(&self, member: u64) -> u64 {
         self.raw.raft.prs().get(member).map_or(0, |progress| progress.pending_request_snapshot)

@@ -142,6 +142,30 @@ fn a_member_whose_state_is_to_be_replaced_gets_nothing_else_until_then() {
 }
 
 #[test]
+fn a_snapshot_that_replaces_a_state_is_taken_over_whatever_the_log_holds() {
+    let mut trio = Trio::new(5);
+    let leader = trio.elect();
+    let wrong = (leader + 1) % 3;
+    trio.propose(leader, b"a");
+    trio.settle();
+    trio.tick();
+    let index = trio.groups[leader].last_index();
+    let (term, from, to) = (trio.groups[leader].term(), leader as u64 + 1, wrong as u64 + 1);
+    let metadata = raftpb::SnapshotMetadata { index, term, conf_state: Some(trio.groups[leader].conf_state()) };
+    let mut message = raftpb::Message { from, to, term, ..Default::default() };
+    message.set_type(MessageType::MsgSnap);
+    message.snapshot = Some(raftpb::Snapshot { metadata: Some(metadata.clone()), ..Default::default() });
+    trio.groups[wrong].step(message.clone());
+    let taken = |trio: &mut Trio| {
+        let ready = std::iter::from_fn(|| trio.groups[wrong].ready());
+        ready.filter_map(|ready| ready.snapshot).next()
+    };
+    assert!(taken(&mut trio).is_none(), "the log has all of it");
+    trio.groups[wrong].step_replacement(message);
+    assert_eq!(taken(&mut trio).map(|it| it.index), Some(index));
+}
+
+#[test]
 fn what_was_lost_on_its_way_is_sent_again() {
     let mut trio = Trio::new(3);
     let leader = trio.elect();

@@ -280,12 +280,20 @@ pub fn named_logs(vfs: &dyn Vfs, dir: &Path) -> Result<Vec<u32>, CheckpointError
 /// # Errors
 /// One could not be removed; the next call tries again.
 pub fn remove_older(vfs: &dyn Vfs, dir: &Path, index: u64, log: u32) -> Result<(), CheckpointError> {
-    for name in vfs.list(dir).map_err(io_error(dir))? {
-        if parse_name(&name).is_some_and(|of_file| of_file < (log, index)) {
-            vfs.remove(&dir.join(&name)).map_err(io_error(dir))?;
-        }
+    for name in older(vfs, dir, index, log)? {
+        vfs.remove(&dir.join(&name)).map_err(io_error(dir))?;
     }
     Ok(())
+}
+
+/// Names of the checkpoints older than the one at `index` over the revision log in directory `log`.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn older(vfs: &dyn Vfs, dir: &Path, index: u64, log: u32) -> Result<Vec<String>, CheckpointError> {
+    let mut names = vfs.list(dir).map_err(io_error(dir))?;
+    names.retain(|name| parse_name(name).is_some_and(|of_file| of_file < (log, index)));
+    Ok(names)
 }
 
 fn open_at_start(vfs: &Arc<dyn Vfs>, path: &Path, index: u64, log: u32) -> Result<CheckpointReader, CheckpointError> {

@@ -149,7 +149,11 @@ pub fn log_name(number: u32) -> String {
     if number == 0 { LOG.to_owned() } else { format!("{LOG}.{number:08x}") }
 }
 
-fn logs(vfs: &dyn Vfs, member: &Path) -> Result<Vec<u32>, DataDirError> {
+/// Numbers of the revision logs below `member`, ascending.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn logs(vfs: &dyn Vfs, member: &Path) -> Result<Vec<u32>, DataDirError> {
     let names = vfs.list(member).map_err(io_error(member))?;
     let mut numbers: Vec<u32> = names.iter().filter_map(|name| log_number(name)).collect();
     numbers.sort_unstable();

@@ -17,7 +17,8 @@ pub trait Vfs: Send + Sync + 'static {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>>;
     /// Opens an existing file for reading and writing. `NotFound` if there is none.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
-    /// Moves a file over `to`, replacing what is there. Durable after [`Vfs::sync_dir`] of the directory.
+    /// Moves a file over `to`, replacing what is there. Durable after [`Vfs::sync_dir`] of the directory; between two
+    /// directories, of both, and not in one step.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Unlinks a file. Files already open, and their views, stay readable.
     fn remove(&self, path: &Path) -> io::Result<()>;

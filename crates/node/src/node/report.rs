@@ -167,13 +167,23 @@ impl Node {
         }
     }
 
+    /// This member's state is another one now, taken over from the leader.
+    pub(super) fn state_replaced(&mut self) {
+        self.fenced = false;
+        self.dirty = true;
+        self.group.bar(false);
+        self.reports = Reports { reported_ms: self.now_ms, ..Reports::default() };
+    }
+
     /// The leader gives those that have fenced themselves its own state.
     fn answer_fenced(&mut self) {
         if !self.leads() || self.fenced {
             return;
         }
-        for (member, _) in self.reports.others.iter().filter(|(_, report)| report.fenced) {
-            self.group.replace_state(*member);
+        for (member, report) in &mut self.reports.others {
+            if std::mem::take(&mut report.fenced) {
+                self.group.replace_state(*member);
+            }
         }
     }
 

@@ -54,6 +54,10 @@ struct Sending {
     id: u64,
     until_ms: u64,
     cancelled: Arc<AtomicBool>,
+    /// It is all there; what is left is to take it over.
+    arrived: bool,
+    /// Its receiver said that its log goes on from it.
+    acknowledged: bool,
 }
 
 impl Drop for Sending {
@@ -87,8 +91,13 @@ impl Node {
         message.to = self.config.member_id;
         // The highest directory counts at a start, so an older one is never taken over. What is committed here already
         // the group does not take over but answers, so that its sender stops.
-        let takes = snapshot.index() <= self.group.committed() || snapshot.log() > self.disk.log;
-        if leader != self.config.member_id && takes {
+        let newer = snapshot.log() > self.disk.log;
+        if leader == self.config.member_id {
+            // Sent by an earlier leader: this one needs no snapshot.
+        } else if self.fenced && newer && snapshot.is_resync() && snapshot.index() >= self.group.committed() {
+            self.group.step_replacement(message);
+            self.advance(effects)?;
+        } else if newer || snapshot.index() <= self.group.committed() {
             self.group.step(message);
             self.advance(effects)?;
         }
@@ -124,7 +133,8 @@ impl Node {
         self.step_down(effects);
         self.events.clear();
         refuse_all(self.waiters.drain(), Refusal::Timeout, effects);
-        effects.jobs.push(Job::RemoveOlder { index: metadata.index, log });
+        effects.jobs.push(Job::RemoveOlder { index: metadata.index, log, evidence: self.fenced });
+        self.state_replaced();
         Ok(())
     }
 
@@ -157,9 +167,10 @@ impl Node {
         if let Some((files, used_ms)) = &mut self.snapshots.made {
             let metadata = files.metadata.clone();
             let knows = metadata.conf_state.clone().unwrap_or_default();
-            let (now, later) = std::mem::take(&mut self.snapshots.wanted)
-                .into_iter()
-                .partition(|member| knows.voters.contains(member) || knows.learners.contains(member));
+            let (now, later) = std::mem::take(&mut self.snapshots.wanted).into_iter().partition(|member| {
+                let known = knows.voters.contains(member) || knows.learners.contains(member);
+                known && self.group.snapshot_floor(*member) <= metadata.index
+            });
             self.snapshots.wanted = later;
             *used_ms = now_ms;
             let now: BTreeSet<u64> = now;
@@ -168,7 +179,9 @@ impl Node {
             }
             self.advance(effects)?;
         }
-        if !self.snapshots.wanted.is_empty() && !self.checkpoint_running {
+        let applied = self.state.applied_index();
+        let ripe = self.snapshots.wanted.iter().any(|member| self.group.snapshot_floor(*member) <= applied);
+        if ripe && !self.checkpoint_running {
             self.snapshots.making = true;
             self.start_checkpoint(effects)?;
         }
@@ -211,11 +224,11 @@ impl Node {
         effects.snapshots.push(SnapshotSend {
             files: files.clone(),
             message,
-            resync: false,
+            resync: self.group.snapshot_floor(to) > 0,
             cancelled: cancelled.clone(),
         });
         let until_ms = self.now_ms + limits::SNAPSHOT_SEND_MS_MAX;
-        self.snapshots.sending.insert(to, Sending { id, until_ms, cancelled });
+        self.snapshots.sending.insert(to, Sending { id, until_ms, cancelled, arrived: false, acknowledged: false });
     }
 
     /// How the sending of one ended.
@@ -223,9 +236,29 @@ impl Node {
         let Some(sending) = self.snapshots.sending.get_mut(&to).filter(|sending| sending.id == id) else { return };
         if ok {
             // It counts as arrived when its receiver's log goes on from it.
+            sending.arrived = true;
             sending.until_ms = self.now_ms + limits::SNAPSHOT_INSTALL_MS_MAX;
+            self.look_at_replaced(to);
         } else {
             self.snapshot_failed(to);
+        }
+    }
+
+    /// A member acknowledges its log. One that had all of the log before it got a snapshot, because its state was wrong,
+    /// says no more than it did; the library does not see that the snapshot is there.
+    pub(super) fn acknowledged(&mut self, member: u64) {
+        if self.group.snapshot_floor(member) > 0
+            && let Some(sending) = self.snapshots.sending.get_mut(&member)
+        {
+            sending.acknowledged = true;
+            self.look_at_replaced(member);
+        }
+    }
+
+    fn look_at_replaced(&mut self, member: u64) {
+        if self.snapshots.sending.get(&member).is_some_and(|sending| sending.arrived && sending.acknowledged) {
+            self.snapshots.sending.remove(&member);
+            self.group.report_snapshot(member, true);
         }
     }
 

@@ -65,6 +65,8 @@ pub(crate) struct Cluster {
     pub(crate) transfers: VecDeque<(usize, SnapshotSend)>,
     /// Transfers break after so many chunks; counts down.
     pub(crate) break_after: Option<u64>,
+    /// No snapshot gets to where it is sent.
+    pub(crate) lose_snapshots: bool,
     /// Chunks of snapshots that were delivered.
     pub(crate) chunks: u64,
     nonce: u64,
@@ -124,6 +126,7 @@ impl Cluster {
             cut: BTreeSet::new(),
             tamper: None,
             transfers: VecDeque::new(),
+            lose_snapshots: false,
             break_after: None,
             chunks: 0,
             nonce: 0,
@@ -253,7 +256,7 @@ impl Cluster {
     /// Carries one snapshot over, as far as it goes.
     fn carry_next(&mut self) -> bool {
         let Some((from, send)) = self.transfers.pop_front() else { return false };
-        let ok = !send.is_cancelled() && self.carry(from, &send).is_some();
+        let ok = !self.lose_snapshots && !send.is_cancelled() && self.carry(from, &send).is_some();
         self.step(from, vec![Event::SnapshotSent { to: send.to(), id: send.id(), ok }]);
         true
     }
@@ -493,6 +496,12 @@ impl Cluster {
         for at in &running {
             assert_eq!(hash(*at), hash(running[0]), "members {at} and {} differ", running[0]);
         }
+    }
+
+    /// Names of the files in a directory of a member's.
+    pub(crate) fn files(&self, at: usize, directory: &str) -> Vec<String> {
+        let member = Path::new(DIR).join("member");
+        self.hosts[at].vfs.list(&member.join(directory)).unwrap_or_default()
     }
 
     /// Which segments the write-ahead log of a member has, for what it keeps.

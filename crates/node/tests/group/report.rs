@@ -31,6 +31,7 @@ fn a_member_that_differs_from_a_majority_serves_nobody_and_the_others_go_on() {
     let mut cluster = Cluster::new(3);
     let leader = cluster.elect(None);
     let (wrong, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    cluster.lose_snapshots = true;
     spoil(&mut cluster, leader, wrong);
     cluster.tick(REPORTS);
     assert_eq!(fenced(&cluster), [wrong]);
@@ -47,6 +48,7 @@ fn a_member_that_differs_from_a_majority_serves_nobody_and_the_others_go_on() {
 #[test]
 fn a_fenced_member_votes_and_does_not_lead() {
     let mut cluster = Cluster::new(3);
+    cluster.lose_snapshots = true;
     let leader = cluster.elect(None);
     let (wrong, other) = ((leader + 1) % 3, (leader + 2) % 3);
     spoil(&mut cluster, leader, wrong);
@@ -69,6 +71,7 @@ fn a_leader_that_differs_hands_leadership_on() {
     cluster.transfer(leader, Some(wrong));
     cluster.settle();
     assert_eq!(cluster.leader(), Some(wrong));
+    cluster.lose_snapshots = true;
     cluster.tick(REPORTS);
     assert_eq!(fenced(&cluster), [wrong]);
     let next = cluster.leader().expect("someone leads");
@@ -79,8 +82,53 @@ fn a_leader_that_differs_hands_leadership_on() {
 }
 
 #[test]
+fn a_member_that_went_wrong_is_given_the_state_of_the_leader() {
+    for busy in [false, true] {
+        let mut cluster = Cluster::with_checkpoints(3, 12 << 10);
+        let leader = cluster.elect(None);
+        let wrong = (leader + 1) % 3;
+        for n in 0..50 {
+            cluster.put(leader, &format!("k{n}"), "v");
+        }
+        cluster.tick(2);
+        spoil(&mut cluster, leader, wrong);
+        let mut was_fenced = false;
+        for n in 0..4 * REPORTS {
+            if busy {
+                cluster.put((leader + 2) % 3, "k", &n.to_string());
+                cluster.put(leader, "l", &n.to_string());
+            }
+            cluster.tick(1);
+            was_fenced |= cluster.published(wrong).fenced;
+        }
+        assert!(was_fenced && fenced(&cluster).is_empty(), "busy: {busy}");
+        cluster.tick(10);
+        cluster.assert_equal();
+        assert_eq!(cluster.value(wrong, "a").as_deref(), Some(&b"right"[..]));
+        let (read, write) = (cluster.read(wrong), cluster.put(wrong, "b", "1"));
+        cluster.tick(2);
+        assert!(matches!(cluster.answer(wrong, read), Some(Reply::Read)));
+        assert!(matches!(cluster.answer(wrong, write), Some(Reply::Applied(Ok(_)))));
+        let evidence = cluster.files(wrong, cetera_node::evidence::DIRECTORY);
+        assert!(evidence.iter().any(|name| name.contains("log")), "{evidence:?}");
+        // It counts again: with it, and without another one.
+        cluster.isolate((leader + 2) % 3, true);
+        let write = cluster.put(leader, "b", "2");
+        cluster.tick(3);
+        assert!(matches!(cluster.answer(leader, write), Some(Reply::Applied(Ok(_)))));
+        cluster.isolate((leader + 2) % 3, false);
+        cluster.crash(wrong);
+        cluster.start(wrong);
+        cluster.tick(3 * REPORTS);
+        cluster.assert_equal();
+        assert!(fenced(&cluster).is_empty());
+    }
+}
+
+#[test]
 fn a_difference_under_steady_writes_is_found_too() {
     let mut cluster = Cluster::new(3);
+    cluster.lose_snapshots = true;
     let leader = cluster.elect(None);
     let wrong = (leader + 1) % 3;
     spoil(&mut cluster, leader, wrong);
@@ -117,6 +165,7 @@ fn with_one_silent_two_that_differ_wait_for_it_for_a_while() {
     let mut cluster = Cluster::new(3);
     let leader = cluster.elect(None);
     let (wrong, silent) = ((leader + 1) % 3, (leader + 2) % 3);
+    cluster.lose_snapshots = true;
     cluster.isolate(silent, true);
     spoil(&mut cluster, leader, wrong);
     cluster.tick(200);
@@ -162,6 +211,7 @@ fn a_member_that_passed_over_an_entry_is_found() {
     use cetera_plant::{Bug, plant};
     let mut cluster = Cluster::new(3);
     let leader = cluster.elect(None);
+    cluster.lose_snapshots = true;
     plant(Some(Bug::ApplyDependsOnMember));
     // Member 1 passes over entry 129; what the others pass over changes nothing.
     while cluster.published(leader).applied_index < 129 {

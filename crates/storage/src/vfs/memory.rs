@@ -248,7 +248,15 @@ impl Vfs for MemoryVfs {
         let (from_dir, from_name) = disk.parent(from)?;
         let (to_dir, to_name) = disk.parent(to)?;
         if !Arc::ptr_eq(&from_dir, &to_dir) {
-            return Err(io::ErrorKind::Unsupported.into());
+            // Two changes: a crash may keep either alone, and so lose the file or leave it in both places.
+            let mut dir = lock(&to_dir);
+            if matches!(dir.entries.get(&to_name), Some(Node::Dir(_))) {
+                return Err(io::ErrorKind::IsADirectory.into());
+            }
+            dir.change(vec![(to_name, Some(node))]);
+            drop(dir);
+            lock(&from_dir).change(vec![(from_name, None)]);
+            return Ok(());
         }
         let mut dir = lock(&to_dir);
         if matches!(dir.entries.get(&to_name), Some(Node::Dir(_))) {
