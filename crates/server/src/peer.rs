@@ -22,9 +22,11 @@ pub mod http;
 mod link;
 mod net;
 mod probe;
+mod queue;
 mod receive;
 mod snapshot;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -34,19 +36,26 @@ use std::time::Duration;
 
 use cetera_node::published::Published;
 use cetera_node::snapshot::{SnapshotReceiver, SnapshotSend};
-use cetera_proto::ceterapb::PeerMessage;
+use cetera_proto::ceterapb::{PeerMessage, peer_message::Body};
 use cetera_state::member::Member;
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
+use self::frame::Encoder;
 pub use self::http::PeerHttp;
-use self::net::Net;
+use self::link::Kind;
+use self::net::{Net, kind_of};
+use self::queue::Queue;
 use crate::config::Url;
 use crate::front::thread::listen;
 use crate::node_thread::NodeHandle;
 
 /// Messages that wait for the peers' thread at most; beyond it they are dropped.
 const OUTBOX_MESSAGES_MAX: usize = 1 << 16;
+/// Messages of a step that the node thread writes itself at most.
+const WRITTEN_HERE_MAX: usize = 16;
+/// Bytes of entries in one of them at most.
+const WRITTEN_HERE_BYTES_MAX: usize = 4 << 10;
 /// Threads that may block at most: requests, name look-ups, a chunk of a snapshot each, and one snapshot being verified.
 const BLOCKING_THREADS_MAX: usize = 16;
 /// How long a stop waits for what is queued to be written.
@@ -89,6 +98,11 @@ struct Outbox {
     /// The members as they are from now on.
     roster: Option<Roster>,
     stop: bool,
+    /// The peers' thread is distributing what it took: nothing may overtake that.
+    busy: bool,
+    /// The queues before the connections of each peer.
+    queues: BTreeMap<u64, [Arc<Queue>; Kind::LINKS.len()]>,
+    encoder: Encoder,
 }
 
 /// Who belongs to the group and who did.
@@ -101,6 +115,39 @@ struct Roster {
 impl Roster {
     fn of(published: &Published) -> Roster {
         Roster { members: published.members.clone(), removed: published.removed_members.clone() }
+    }
+}
+
+impl Outbox {
+    /// Writes messages from this thread, as long as they are small and nothing is before them: a wake-up of the peers'
+    /// thread costs more than the write. Leaves the others.
+    fn write(&mut self, messages: &mut Vec<PeerMessage>) {
+        if messages.len() > WRITTEN_HERE_MAX
+            || messages.iter().any(|message| entry_bytes(message) > WRITTEN_HERE_BYTES_MAX)
+        {
+            return;
+        }
+        let mut left = Vec::new();
+        for message in messages.drain(..) {
+            let queue = self.queues.get(&message.to).map(|queues| &queues[kind_of(&message) as usize]);
+            // In the order of each connection: behind one that is left all for the same member are.
+            match queue {
+                Some(queue) if queue.is_open() && !left.iter().any(|before: &PeerMessage| before.to == message.to) => {
+                    if self.encoder.push(message) {
+                        queue.write(self.encoder.take());
+                    }
+                }
+                _ => left.push(message),
+            }
+        }
+        *messages = left;
+    }
+}
+
+fn entry_bytes(message: &PeerMessage) -> usize {
+    match &message.body {
+        Some(Body::Raft(raft)) => raft.entries.iter().map(|entry| entry.data.len()).sum(),
+        _ => 0,
     }
 }
 
@@ -118,6 +165,12 @@ impl PeersHandle {
         let mut outbox = lock(&self.0.outbox);
         if let Some(published) = published {
             outbox.roster = Some(Roster::of(published));
+        }
+        if !outbox.busy && outbox.messages.is_empty() {
+            outbox.write(messages);
+            if messages.is_empty() && snapshots.is_empty() && published.is_none() {
+                return;
+            }
         }
         let room = OUTBOX_MESSAGES_MAX - outbox.messages.len();
         messages.truncate(room);

@@ -6,24 +6,25 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd as _;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
 use super::dial::{self, DialError, Hello};
-use super::frame::{ALIVE, Parcel};
+use super::frame::ALIVE;
 use super::net::Net;
+use super::queue::{Queue, SLICES_MAX, skip};
 use crate::config::Url;
 use crate::log;
-use crate::metrics::peers::PeerCounters;
 
 /// Pause before the second dial in a row; it doubles from dial to dial.
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
@@ -33,8 +34,6 @@ const BACKOFF_MAX: Duration = Duration::from_millis(200);
 const BACKOFF_REJECTED: Duration = Duration::from_millis(500);
 /// A connection that stood for less than this counts as another failed dial.
 const SETTLED: Duration = Duration::from_secs(1);
-/// Slices of one write at most.
-const SLICES_MAX: usize = 64;
 
 /// What a connection carries.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
@@ -74,61 +73,45 @@ impl Kind {
     }
 }
 
-/// A queue and the means to wake who empties it.
+/// A connection and the queue before it.
 pub(super) struct Link {
-    /// The peer's numbers.
-    counters: Arc<PeerCounters>,
-    queue: RefCell<VecDeque<Bytes>>,
-    bytes: Cell<usize>,
-    writer: RefCell<Option<Waker>>,
+    pub(super) queue: Arc<Queue>,
     connected: Cell<bool>,
     hurry: Notify,
 }
 
 impl Link {
-    pub(super) fn new(counters: Arc<PeerCounters>) -> Link {
-        Link {
-            counters,
-            queue: RefCell::default(),
-            bytes: Cell::default(),
-            writer: RefCell::default(),
-            connected: Cell::default(),
-            hurry: Notify::new(),
-        }
-    }
-
-    /// Bytes not written yet.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes.get()
+    pub(super) fn new(queue: Arc<Queue>) -> Link {
+        Link { queue, connected: Cell::default(), hurry: Notify::new() }
     }
 
     /// Whether there is a connection that has not taken everything yet.
     pub(super) fn is_writing(&self) -> bool {
-        self.connected.get() && self.bytes.get() > 0
-    }
-
-    /// Queues frames.
-    pub(super) fn push(&self, parcel: Parcel) {
-        self.bytes.set(self.bytes.get() + parcel.bytes);
-        self.queue.borrow_mut().extend(parcel.pieces);
-        if let Some(writer) = self.writer.borrow_mut().take() {
-            writer.wake();
-        }
+        self.connected.get() && self.queue.bytes() > 0
     }
 
     /// The peer is known to be there: no pause before the next dial.
     pub(super) fn hurry(&self) {
         self.hurry.notify_one();
     }
+}
 
-    /// Whether there was anything.
-    fn clear(&self) -> bool {
-        self.queue.borrow_mut().clear();
-        self.bytes.replace(0) > 0
+/// When the link is given up: nobody may write to a connection that nobody watches.
+struct Connected<'a>(&'a Link);
+
+impl<'a> Connected<'a> {
+    fn begin(link: &'a Link, stream: &TcpStream) -> Self {
+        link.connected.set(true);
+        // Without a second descriptor all goes through the writer.
+        link.queue.connect(stream.as_fd().try_clone_to_owned().ok().map(Into::into));
+        Connected(link)
     }
+}
 
-    fn written(&self, bytes: usize) {
-        self.bytes.set(self.bytes.get() - bytes);
+impl Drop for Connected<'_> {
+    fn drop(&mut self) {
+        self.0.queue.connect(None);
+        self.0.connected.set(false);
     }
 }
 
@@ -154,9 +137,9 @@ pub(super) async fn run(link: Rc<Link>, urls: Rc<RefCell<Vec<Url>>>, hello: Hell
                 let since = Instant::now();
                 net.dialled(peer, kind);
                 told = false;
-                link.connected.set(true);
+                let connected = Connected::begin(&link, &stream);
                 let end = Writer::new(&link, stream, net.read_timeout() / 3, net.write_timeout()).await;
-                link.connected.set(false);
+                drop(connected);
                 net.dialled_ended(peer, kind, &end);
                 if since.elapsed() >= SETTLED {
                     // At once: the peer's process may be there again already.
@@ -175,7 +158,7 @@ pub(super) async fn run(link: Rc<Link>, urls: Rc<RefCell<Vec<Url>>>, hello: Hell
                         "error" = log::Shown(&error)
                     );
                 }
-                net.dial_failed(peer, kind, &error, link.clear());
+                net.dial_failed(peer, kind, &error, link.queue.clear());
                 if matches!(error, DialError::Removed | DialError::Rejected(..)) {
                     pause = BACKOFF_REJECTED;
                 }
@@ -265,7 +248,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Writer<'a, T> {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             if self.pieces.is_empty() {
-                std::mem::swap(&mut self.pieces, &mut *self.link.queue.borrow_mut());
+                self.link.queue.take(&mut self.pieces, cx.waker());
             }
             if self.pieces.is_empty() {
                 break;
@@ -280,7 +263,8 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Writer<'a, T> {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(written)) => {
-                    self.advance(written);
+                    self.link.queue.written(written);
+                    skip(&mut self.pieces, written);
                     self.unflushed = true;
                     self.stalled = false;
                 }
@@ -296,25 +280,12 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Writer<'a, T> {
         }
         Poll::Ready(Ok(()))
     }
-
-    fn advance(&mut self, mut written: usize) {
-        self.link.written(written);
-        self.link.counters.sent_bytes.fetch_add(written as u64, Ordering::Relaxed);
-        while let Some(piece) = self.pieces.front_mut() {
-            if written < piece.len() {
-                piece.advance(written);
-                return;
-            }
-            written -= piece.len();
-            self.pieces.pop_front();
-        }
-    }
 }
 
 /// What was taken and not written is lost.
 impl<T> Drop for Writer<'_, T> {
     fn drop(&mut self) {
-        self.link.written(self.pieces.iter().map(Bytes::len).sum());
+        self.link.queue.forget(self.pieces.iter().map(Bytes::len).sum());
     }
 }
 
@@ -326,7 +297,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Writer<'_, T> {
         if let Poll::Ready(end) = this.poll_end(cx) {
             return Poll::Ready(end);
         }
-        *this.link.writer.borrow_mut() = Some(cx.waker().clone());
         loop {
             match this.poll_write(cx) {
                 Poll::Ready(Err(error)) => return Poll::Ready(End::Broken(error)),
@@ -334,7 +304,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Writer<'_, T> {
                     if this.timer.as_mut().poll(cx).is_pending() {
                         return Poll::Pending;
                     }
-                    this.link.bytes.set(this.link.bytes.get() + ALIVE.len());
+                    this.link.queue.count(ALIVE.len());
                     this.pieces.push_back(Bytes::from_static(&ALIVE));
                 }
                 Poll::Pending => {

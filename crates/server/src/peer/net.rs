@@ -20,6 +20,7 @@ use super::dial::{self, DialError, Hello};
 use super::frame::Encoder;
 use super::http::{PeerHttp, REQUESTS_MAX};
 use super::link::{self, End, Kind, Link};
+use super::queue::Queue;
 use super::snapshot::{self, Receiver};
 use super::{LAST_WORDS, PeerOptions, PeersHandle, Roster, lock, probe};
 use crate::clock;
@@ -100,6 +101,7 @@ impl Net {
             let (roster, snapshots, stop) = {
                 let mut outbox = lock(&self.shared.0.outbox);
                 std::mem::swap(&mut outbox.messages, &mut messages);
+                outbox.busy = true;
                 (outbox.roster.take(), std::mem::take(&mut outbox.snapshots), outbox.stop)
             };
             if let Some(roster) = roster {
@@ -107,6 +109,8 @@ impl Net {
                 self.follow_roster();
             }
             self.send(messages.drain(..));
+            // From here on the node may write past this thread again.
+            lock(&self.shared.0.outbox).busy = false;
             for snapshot in snapshots {
                 spawn_local(snapshot::send(Rc::clone(&self), snapshot));
             }
@@ -135,7 +139,7 @@ impl Net {
             let kind = kind_of(&message);
             let (link, encoder) = (&peer.links[kind as usize], &mut peer.encoders[kind as usize]);
             for message in split(message) {
-                let room = link.bytes() + encoder.bytes() < kind.queue_bytes_max();
+                let room = link.queue.bytes() + encoder.bytes() < kind.queue_bytes_max();
                 if !(room && encoder.push(message)) {
                     peer.counters.sent_failures.fetch_add(1, Ordering::Relaxed);
                     peer.dropped |= kind == Kind::Append;
@@ -148,7 +152,7 @@ impl Net {
             }
             for (link, encoder) in peer.links.iter().zip(&mut peer.encoders) {
                 if encoder.bytes() > 0 {
-                    link.push(encoder.take());
+                    link.queue.push(encoder.take());
                 }
             }
         }
@@ -179,6 +183,7 @@ impl Net {
         peers.retain(|id, _| {
             let stays = wanted.contains_key(id);
             if !stays {
+                lock(&self.shared.0.outbox).queues.remove(id);
                 Kind::LINKS.iter().for_each(|kind| lock(&self.shared.0.facts).dialled_ended(*id, *kind));
                 self.tell_active(*id);
                 log::info!("stopped remote peer", "remote-peer-id" = log::Hex(*id));
@@ -203,7 +208,9 @@ impl Net {
     fn start(self: &Rc<Self>, id: u64, urls: Vec<Url>) -> Peer {
         let urls = Rc::new(RefCell::new(urls));
         let counters = METRICS.peer(id);
-        let links = Kind::LINKS.map(|_| Rc::new(Link::new(Arc::clone(&counters))));
+        let queues = Kind::LINKS.map(|_| Arc::new(Queue::new(Arc::clone(&counters))));
+        lock(&self.shared.0.outbox).queues.insert(id, queues.clone());
+        let links = queues.map(|queue| Rc::new(Link::new(queue)));
         let tasks = Kind::LINKS.map(|kind| {
             let hello = self.hello(id, kind);
             spawn_local(link::run(Rc::clone(&links[kind as usize]), Rc::clone(&urls), hello, Rc::clone(self)))
@@ -388,7 +395,7 @@ impl Net {
     }
 }
 
-fn kind_of(message: &PeerMessage) -> Kind {
+pub(super) fn kind_of(message: &PeerMessage) -> Kind {
     match &message.body {
         Some(Body::Raft(raft)) => match raft.r#type() {
             MessageType::MsgApp | MessageType::MsgProp | MessageType::MsgSnap => Kind::Append,
