@@ -33,6 +33,7 @@ pub(crate) fn start(founders: u64) -> Start {
         member_id: MEMBER,
         cluster_id: CLUSTER,
         limits: StateLimits::default(),
+        force_new_cluster: false,
         tick_ms: 100,
         election_ms: 1_000,
         pre_vote: true,

@@ -749,6 +749,7 @@ fn picture(config: &NodeConfig, group: &Group, state: &mut State, outlook: Outlo
         removed_members: state.membership().removed_list(),
         alarms: state.alarms(),
         cluster_version: state.cluster_version().map_or_else(|| "".into(), |version| version.to_string().into()),
+        feature_level: state.feature_level(),
         downgrade_target: Some(state.versions().downgrade())
             .filter(|downgrade| downgrade.enabled)
             .map(|downgrade| downgrade.target_version.as_str().into()),

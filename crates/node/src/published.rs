@@ -63,6 +63,8 @@ pub struct Published {
     pub alarms: Arc<Vec<AlarmMember>>,
     /// Decided cluster version such as `3.7.0`; empty until decided (V-1).
     pub cluster_version: Arc<str>,
+    /// Level of our own features that all members have.
+    pub feature_level: u64,
     /// Where a downgrade under way goes (M-8).
     pub downgrade_target: Option<Arc<str>>,
     /// The write-ahead log failed: nothing is acknowledged until this member is started anew. Reads go on.

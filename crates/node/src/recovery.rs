@@ -18,6 +18,8 @@
 //! included, comes from the leader. It has no voters in its configuration, and so never asks for votes, until it
 //! applied the entry that made it one.
 
+mod alone;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,6 +39,7 @@ use cetera_storage::vfs::Vfs;
 use cetera_storage::wal::{Recovered, TornTail, Wal, WalBatch, WalEntry, WalOptions};
 use prost::Message as _;
 
+pub use self::alone::Forced;
 use crate::event::Fatal;
 use crate::limits;
 use crate::node::{Disk, Node, NodeConfig};
@@ -54,6 +57,8 @@ pub struct Start {
     pub cluster_id: u64,
     /// What apply must respect.
     pub limits: StateLimits,
+    /// Go on alone from what the directory holds: all other members are given up (B-6). Nothing to a first start.
+    pub force_new_cluster: bool,
     /// Milliseconds between ticks.
     pub tick_ms: u64,
     /// Milliseconds without a leader before an election.
@@ -106,6 +111,10 @@ pub struct Report {
     pub torn: Option<TornTail>,
     /// Whether this member is the only voter.
     pub sole_voter: bool,
+    /// What was given up, if it was forced.
+    pub forced: Option<Forced>,
+    /// This member was removed from its cluster, and knows it: it has nothing to do.
+    pub removed: bool,
 }
 
 /// Why a member could not start. Each is one line that says where and what.
@@ -185,8 +194,13 @@ fn open_or_make(vfs: &Arc<dyn Vfs>, dir: &Path, start: Start, make: bool) -> Res
         hard_state = raftpb::HardState { term: before.1, vote: 0, ..hard_state };
     }
     let mut entries = decode_entries(recovered.entries)?;
+    let mut forced = (start.force_new_cluster && !first_start)
+        .then(|| alone::commit_all(metadata.node_id, &mut entries, &mut hard_state));
     let commit = if is_planted(Bug::UncommittedApplied) { u64::MAX } else { hard_state.commit };
     let replayed = replay(&mut applied_state, &entries, commit)?;
+    if let Some(forced) = &mut forced {
+        alone::force(metadata.node_id, forced, &mut wal, &mut entries, &mut hard_state, &mut applied_state)?;
+    }
     let applied = applied_state.applied_index();
     let conf_state = applied_state.conf_state();
     let mut on_disk = None;
@@ -213,6 +227,7 @@ fn open_or_make(vfs: &Arc<dyn Vfs>, dir: &Path, start: Start, make: bool) -> Res
         },
     )
     .map_err(state)?;
+    let removed = applied_state.membership().removed().contains(&metadata.node_id);
     let report = Report {
         first_start,
         checkpoint: index,
@@ -220,6 +235,8 @@ fn open_or_make(vfs: &Arc<dyn Vfs>, dir: &Path, start: Start, make: bool) -> Res
         replayed,
         torn: recovered.torn,
         sole_voter: group.is_sole_voter(),
+        forced,
+        removed,
     };
     let config = NodeConfig {
         member_id: metadata.node_id,

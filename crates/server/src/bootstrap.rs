@@ -11,6 +11,7 @@ mod urls;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use cetera_node::node::FRONT_REQUEST_BIT;
 use cetera_node::recovery::{self, Report, Start};
@@ -28,7 +29,9 @@ use crate::config::Config;
 use crate::log;
 use crate::node_thread::{self, NodeHandle, NodeShell, NodeThreads};
 use crate::peer::PeersHandle;
+use crate::proposer::Proposer;
 use crate::rpc::RequestIds;
+use crate::versions;
 
 pub use publish::publish;
 
@@ -52,12 +55,23 @@ pub struct Running {
     _data_dir: DataDir,
 }
 
+impl Running {
+    /// Proposes for this member.
+    pub fn proposer(&self, config: &Config) -> Proposer {
+        Proposer {
+            node: self.handle.clone(),
+            ids: Arc::clone(&self.ids),
+            timeout: Duration::from_millis(config.request_timeout_ms()),
+        }
+    }
+}
+
 /// Opens the data directory and starts the node. Returns when the node runs; it may not have a leader yet. What it says
-/// to other members goes to `peers`.
+/// to other members goes to `peers`. `None`: the directory's member was removed from its cluster, and nothing was started.
 ///
 /// # Errors
 /// One line that says what stands in the way.
-pub fn start(config: &Config, peers: PeersHandle) -> Result<Running, String> {
+pub fn start(config: &Config, peers: PeersHandle) -> Result<Option<Running>, String> {
     #[cfg(not(feature = "fault-hooks"))]
     let vfs: Arc<dyn Vfs> = Arc::new(RealVfs);
     #[cfg(feature = "fault-hooks")]
@@ -70,6 +84,7 @@ pub fn start(config: &Config, peers: PeersHandle) -> Result<Running, String> {
         member_id: 0,
         cluster_id: 0,
         limits: StateLimits { max_learners: config.max_learners, ..StateLimits::default() },
+        force_new_cluster: config.force_new_cluster,
         tick_ms: config.heartbeat_ms,
         election_ms: config.election_ms,
         pre_vote: config.pre_vote,
@@ -97,6 +112,9 @@ pub fn start(config: &Config, peers: PeersHandle) -> Result<Running, String> {
         }
     };
     tell(&opened.report, &dir);
+    if opened.report.removed {
+        return Ok(None);
+    }
     let (member_id, cluster_id) = opened.ids;
     log::info!(
         "starting local member",
@@ -119,7 +137,7 @@ pub fn start(config: &Config, peers: PeersHandle) -> Result<Running, String> {
         reserve_bytes: log_options().segment_bytes + 2 * wal_options(nonce).segment_bytes,
     };
     let (handle, threads) = node_thread::spawn(node, shell).map_err(|error| error.to_string())?;
-    Ok(Running {
+    Ok(Some(Running {
         handle,
         threads,
         member_id,
@@ -128,7 +146,7 @@ pub fn start(config: &Config, peers: PeersHandle) -> Result<Running, String> {
         remotes,
         snapshots: Arc::new(Mutex::new(opened.snapshots)),
         _data_dir: opened.data_dir,
-    })
+    }))
 }
 
 /// What a directory without a member becomes.
@@ -160,6 +178,11 @@ fn small(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
+/// The feature level that is asked for: none today, but a test can ask for one.
+pub fn feature_level_wanted() -> u64 {
+    small("CETERA_TEST_FEATURE_LEVEL").unwrap_or(versions::FEATURE_LEVEL_WANTED)
+}
+
 fn wal_options(nonce: u64) -> WalOptions {
     let options = WalOptions { salt: nonce, ..WalOptions::default() };
     match small("CETERA_TEST_WAL_SEGMENT_BYTES") {
@@ -184,6 +207,15 @@ fn tell(report: &Report, dir: &std::path::Path) {
             "file" = log::Shown(torn.file.display()),
             "offset" = torn.offset,
             "bytes" = torn.bytes,
+        );
+    }
+    if let Some(forced) = &report.forced {
+        log::warning!(
+            "forcing restart member",
+            "wal-commit-index" = forced.commit_before,
+            "commit-index" = forced.commit,
+            "discarded-entries" = forced.discarded,
+            "removed-members" = forced.removed.iter().map(|id| format!("{id:x}")).collect::<Vec<_>>(),
         );
     }
     log::info!(

@@ -421,7 +421,7 @@ mod tests {
         let values = parse(&["--client-cert-auth=false", "--cert-file=", "--bcrypt-cost=11"]).expect("valid");
         values.check_effects(&mut notes).expect("defaults are fine");
         assert_eq!(notes, [Note::NoEffect("bcrypt-cost", "11".into())]);
-        for dangerous in ["--client-cert-auth", "--trusted-ca-file=x", "--auth-token=jwt", "--force-new-cluster"] {
+        for dangerous in ["--client-cert-auth", "--trusted-ca-file=x", "--auth-token=jwt", "--wal-dir=x"] {
             assert!(parse(&[dangerous]).expect("valid").check_effects(&mut notes).is_err(), "{dangerous}");
         }
     }

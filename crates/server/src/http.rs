@@ -16,11 +16,11 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
-use crate::config::{STORAGE_VERSION, VERSION};
 use crate::front::Front;
 use crate::front::http1::{Answer, HttpService, Serving};
 use crate::log::quote;
 use crate::metrics;
+use crate::versions;
 
 /// Where the pictures of the state come from.
 pub(crate) type Source = Arc<dyn Fn() -> Arc<Published> + Send + Sync>;
@@ -130,16 +130,7 @@ fn route(method: &Method, path: &str, query: &str, serving: Serving) -> Route {
 
 /// H-4.
 fn version(published: &Published) -> Page {
-    Page::new(StatusCode::OK, "application/json", version_json(published))
-}
-
-/// Versions of server, cluster and storage.
-fn version_json(published: &Published) -> String {
-    let cluster: &str = match &*published.cluster_version {
-        "" => "not_decided",
-        decided => decided,
-    };
-    format!("{{\"etcdserver\":\"{VERSION}\",\"etcdcluster\":\"{cluster}\",\"storage\":\"{STORAGE_VERSION}\"}}")
+    Page::new(StatusCode::OK, "application/json", versions::json(published))
 }
 
 /// H-6, as far as it says something about this program.

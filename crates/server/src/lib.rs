@@ -6,6 +6,7 @@
 pub mod bootstrap;
 pub mod clock;
 pub mod config;
+mod ending;
 #[cfg(feature = "fault-hooks")]
 pub mod faults;
 pub mod flags;
@@ -19,8 +20,10 @@ pub mod node_thread;
 pub mod open_files;
 pub mod peer;
 pub mod program;
+pub mod proposer;
 mod remote;
 pub mod rpc;
 pub mod seam;
+pub mod versions;
 
 pub use program::main;

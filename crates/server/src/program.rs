@@ -3,29 +3,30 @@
 use std::ffi::OsString;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cetera_node::watch::HubOptions;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::bootstrap::{self, Running};
 use crate::config::{self, Config, GIT_SHA, Url, VERSION};
+use crate::ending;
 use crate::flags::{self, Note, Stop};
 use crate::front::http1::Serving;
 use crate::front::thread::{Bound, FrontOptions, Fronts, Tenants};
 use crate::http::Endpoints;
 use crate::http::peer::PeerEndpoints;
 use crate::log;
-use crate::node_thread::MailBox;
+use crate::node_thread::{MailBox, NodeHandle};
 use crate::open_files;
 use crate::peer::{PeerListener, PeerOptions, Peers, PeersHandle};
+use crate::proposer::Proposer;
 use crate::rpc::{RpcServices, Settings, watch::WatchService};
+use crate::versions;
 
 /// Request messages may be this much longer than `--max-request-bytes` (G-2).
 const MESSAGE_OVERHEAD_BYTES: usize = 512 << 10;
-/// What a write may take besides two election timeouts (`ReqTimeout`, G-13).
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time between looks at whether the node has stopped by itself.
+/// Time between looks at whether the node has stopped by itself, or the member was removed.
 const NODE_POLL: Duration = Duration::from_millis(200);
 
 /// Runs the server with the arguments behind the program's name until it is told to stop. The process's exit code: 0,
@@ -97,43 +98,37 @@ fn run(config: Config, notes: &[Note]) -> i32 {
 }
 
 fn serve(config: Config) -> Result<(), String> {
-    let (end, ended) = mpsc::channel();
-    watch_signals(end)?;
+    let (happens, happenings) = mpsc::channel();
+    watch_signals(happens.clone())?;
     log_start(&config);
     open_files::raise()?;
     let listeners = bind(&config)?;
     let peer_listeners = bind_peers(&config)?;
-    let peers = PeersHandle::default();
-    let running = bootstrap::start(&config, peers.clone())?;
-    let settings = settings(&config, &running);
-    let peers = start_peers(&config, &running, Arc::clone(&settings), peers, peer_listeners)?;
-    // Until the member is ready, connections wait in the listeners' backlogs.
-    if let Err(error) = bootstrap::publish(&running, &config) {
-        return Err(ended_by_itself(running).unwrap_or(error));
-    }
-    let fronts = start_fronts(&config, &running, settings, listeners)?;
-    log::info!("ready to serve client requests");
-    for url in &config.listen_client {
-        let traffic = if config.listen_client_http.is_empty() { "grpc+http" } else { "grpc" };
-        let address = format!("{}:{}", url.host, url.port);
-        log::info!(
-            "serving client traffic insecurely; this is strongly discouraged!",
-            "traffic" = traffic,
-            "address" = address
-        );
-    }
-    let signal = loop {
-        match ended.recv_timeout(NODE_POLL) {
-            Ok(signal) => break Some(signal),
-            Err(_) if running.handle.has_ended() => break None,
-            Err(_) => {}
-        }
+    let handle = PeersHandle::default();
+    let Some(running) = bootstrap::start(&config, handle.clone())? else {
+        ending::say_removed();
+        return Ok(());
     };
+    let settings = settings(&config, &running);
+    let peers = start_peers(&config, &running, Arc::clone(&settings), handle.clone(), peer_listeners)?;
+    // What is asked on the metrics port is asked of a member that waits for its cluster too; clients wait in the listeners'
+    // backlogs until it is ready.
+    let (at_once, when_ready) = listeners.into_iter().partition(|bound| bound.serving() == Serving::Metrics);
+    let fronts = start_fronts(&config, &running, settings, at_once)?;
+    let proposer = running.proposer(&config);
+    let wanted = bootstrap::feature_level_wanted();
+    versions::monitor(proposer.clone(), wanted).map_err(|error| error.to_string())?;
+    publish(proposer, &config, happens)?;
+    let life = Life { config: &config, node: running.handle.clone(), peers: handle, fronts: &fronts };
+    let signal = life.wait(&happenings, when_ready);
+    if signal.is_some() {
+        life.hand_over();
+    }
     log::info!("closing etcd server", "name" = config.name, "data-dir" = log::Shown(config.data_dir.display()));
-    let patience = match signal {
-        Some(_) => REQUEST_TIMEOUT + Duration::from_millis(2 * config.election_ms),
+    let patience = match running.handle.has_ended() {
+        false => Duration::from_millis(config.request_timeout_ms()),
         // Nobody is left to answer what is under way.
-        None => Duration::ZERO,
+        true => Duration::ZERO,
     };
     fronts.stop(patience);
     running.handle.stop();
@@ -147,9 +142,77 @@ fn serve(config: Config) -> Result<(), String> {
     result
 }
 
-/// Why the node is not running any more, if it is not.
-fn ended_by_itself(running: Running) -> Option<String> {
-    running.handle.has_ended().then(|| running.threads.join().err().map(|fatal| fatal.to_string())).flatten()
+/// What the main thread waits for.
+enum Happening {
+    /// A signal to end.
+    Signal(i32),
+    /// The member published itself, or cannot.
+    Published(Result<(), String>),
+}
+
+/// Publishes on a thread of its own: it may take days, and a signal must be heard meanwhile.
+fn publish(proposer: Proposer, config: &Config, happens: mpsc::Sender<Happening>) -> Result<(), String> {
+    let config = config.clone();
+    let publish = move || {
+        // The main thread may be gone.
+        let _ = happens.send(Happening::Published(bootstrap::publish(&proposer, &config)));
+    };
+    std::thread::Builder::new().name("publish".into()).spawn(publish).map(drop).map_err(|error| error.to_string())
+}
+
+/// A member from its start until something ends it.
+struct Life<'a> {
+    config: &'a Config,
+    node: NodeHandle,
+    peers: PeersHandle,
+    fronts: &'a Fronts,
+}
+
+impl Life<'_> {
+    /// Waits for the end; opens the clients' listeners when the member is ready. The signal that ended it, if one did.
+    fn wait(&self, happenings: &mpsc::Receiver<Happening>, clients: Vec<Bound>) -> Option<i32> {
+        let mut clients = Some(clients);
+        let mut removed: Option<Instant> = None;
+        loop {
+            match happenings.recv_timeout(NODE_POLL) {
+                Ok(Happening::Signal(signal)) => return Some(signal),
+                Ok(Happening::Published(Ok(()))) => self.ready(clients.take().unwrap_or_default()),
+                // The node has ended; its own end says why.
+                Ok(Happening::Published(Err(_))) | Err(_) => {}
+            }
+            if self.node.has_ended() {
+                return None;
+            }
+            if self.node.published().removed || self.peers.is_removed() {
+                let since = *removed.get_or_insert_with(Instant::now);
+                if since.elapsed() >= ending::REMOVED_STAYS {
+                    ending::say_removed();
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// B-9.
+    fn ready(&self, clients: Vec<Bound>) {
+        self.fronts.listen(clients);
+        log::info!("ready to serve client requests");
+        for url in &self.config.listen_client {
+            let traffic = if self.config.listen_client_http.is_empty() { "grpc+http" } else { "grpc" };
+            let address = format!("{}:{}", url.host, url.port);
+            log::info!(
+                "serving client traffic insecurely; this is strongly discouraged!",
+                "traffic" = traffic,
+                "address" = address
+            );
+        }
+    }
+
+    fn hand_over(&self) {
+        if !self.node.has_ended() {
+            ending::hand_over(&self.node, |member| self.peers.connected_since_ms(member));
+        }
+    }
 }
 
 /// The line that tells how the server was started: every flag with its value.
@@ -283,13 +346,13 @@ fn start_fronts(
     Fronts::start(inboxes, &options, listeners, tenants).map_err(|error| error.to_string())
 }
 
-fn watch_signals(end: mpsc::Sender<i32>) -> Result<(), String> {
+fn watch_signals(happens: mpsc::Sender<Happening>) -> Result<(), String> {
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT]).map_err(|error| error.to_string())?;
     let watch = move || {
         for signal in signals.forever() {
             let name = if signal == SIGTERM { "terminated" } else { "interrupt" };
             log::info!("received signal; shutting down", "signal" = name);
-            if end.send(signal).is_err() {
+            if happens.send(Happening::Signal(signal)).is_err() {
                 return;
             }
         }

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use cetera_state::member::{self, Member};
 
 use crate::config::Url;
+use crate::log;
 
 /// Longest answer taken, in bytes: a list of a thousand members is shorter.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 
 /// Header in the answers to `/version`: the highest feature level that the member knows.
-pub(crate) const FEATURE_LEVEL_HEADER: &str = "X-Cetera-Feature-Level";
+pub(crate) const FEATURE_LEVEL_HEADER: &str = "x-cetera-feature-level";
 
 /// What came back.
 #[derive(Debug, Eq, PartialEq)]
@@ -60,30 +61,45 @@ pub(crate) fn members(url: &str, timeout: Duration) -> Result<(u64, Vec<Member>)
     Ok((cluster_id, members))
 }
 
-/// The versions of the member at `url`.
-///
-/// # Errors
-/// As [`members`].
-pub(crate) fn versions(url: &str, timeout: Duration) -> Result<Versions, String> {
-    let answer = get(url, "/version", timeout)?;
-    let value: serde_json::Value =
-        serde_json::from_slice(&answer.body).map_err(|error| format!("{url}/version: {error}"))?;
+/// The versions of a member, by the first of its URLs that answers.
+pub(crate) fn version_of(member: &Member, timeout: Duration) -> Option<Versions> {
+    ask_member(member, "/version", timeout, read_versions)
+}
+
+/// Whether a downgrade is under way, as a member knows (P-13).
+pub(crate) fn downgrade_enabled_at(member: &Member, timeout: Duration) -> Option<bool> {
+    ask_member(member, "/downgrade/enabled", timeout, |answer| match answer.body.trim_ascii() {
+        b"true" => Ok(true),
+        b"false" => Ok(false),
+        other => Err(format!("{:?} is neither true nor false", String::from_utf8_lossy(other))),
+    })
+}
+
+fn ask_member<T>(
+    member: &Member,
+    path: &str,
+    timeout: Duration,
+    read: impl Fn(&Answer) -> Result<T, String>,
+) -> Option<T> {
+    for url in &member.peer_urls {
+        match get(url, path, timeout).and_then(|answer| read(&answer)) {
+            Ok(answer) => return Some(answer),
+            Err(error) => log::warning!(
+                "failed to reach the peer URL",
+                "address" = format!("{url}{path}"),
+                "remote-member-id" = log::Hex(member.id),
+                "error" = error,
+            ),
+        }
+    }
+    None
+}
+
+fn read_versions(answer: &Answer) -> Result<Versions, String> {
+    let value: serde_json::Value = serde_json::from_slice(&answer.body).map_err(|error| error.to_string())?;
     let text = |name: &str| value.get(name).and_then(|text| text.as_str()).unwrap_or_default().to_owned();
     let feature_level = answer.header(FEATURE_LEVEL_HEADER).and_then(|level| level.parse().ok());
     Ok(Versions { server: text("etcdserver"), cluster: text("etcdcluster"), feature_level })
-}
-
-/// Whether a downgrade is under way (P-13), as the member at `url` knows.
-///
-/// # Errors
-/// As [`members`].
-pub(crate) fn downgrade_enabled(url: &str, timeout: Duration) -> Result<bool, String> {
-    let answer = get(url, "/downgrade/enabled", timeout)?;
-    match answer.body.trim_ascii() {
-        b"true" => Ok(true),
-        b"false" => Ok(false),
-        other => Err(format!("{url}/downgrade/enabled: {:?}", String::from_utf8_lossy(other))),
-    }
 }
 
 /// GETs a path of the member at `url`.
@@ -264,7 +280,8 @@ mod tests {
         let url = one_answer(
             "HTTP/1.1 200 OK\r\nX-Cetera-Feature-Level: 4\r\n\r\n{\"etcdserver\":\"3.6.1\",\"etcdcluster\":\"not_decided\",\"storage\":\"unknown\"}",
         );
-        let told = versions(&url, PATIENCE).expect("an answer");
+        let member = Member { peer_urls: vec![url], ..Default::default() };
+        let told = version_of(&member, PATIENCE).expect("an answer");
         assert_eq!(told, Versions { server: "3.6.1".into(), cluster: "not_decided".into(), feature_level: Some(4) });
     }
 

@@ -342,6 +342,7 @@ pub(crate) fn start_of(options: &Options, index: usize, nonce: u64, now_ms: u64)
         cluster_id: id::cluster_id(&ids),
         founders,
         limits: StateLimits::default(),
+        force_new_cluster: false,
         tick_ms: options.tick_ms,
         election_ms: options.election_ms,
         pre_vote: options.pre_vote,

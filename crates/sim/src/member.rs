@@ -70,6 +70,7 @@ pub fn start(now_ms: u64, nonce: u64) -> Start {
         member_id,
         cluster_id: id::cluster_id(&[member_id]),
         limits: StateLimits::default(),
+        force_new_cluster: false,
         tick_ms: TICK_MS,
         election_ms: 10 * TICK_MS,
         pre_vote: true,

@@ -129,7 +129,8 @@ impl fmt::Display for Fatal {
             Self::ClusterVersion { cluster, server } => {
                 write!(
                     f,
-                    "invalid downgrade; server version {server} is lower than determined cluster version {cluster}"
+                    "invalid downgrade; server version is lower than determined cluster version \
+                     (server {server}, cluster {cluster})"
                 )
             }
             Self::Log(error) => error.fmt(f),

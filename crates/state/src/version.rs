@@ -139,7 +139,10 @@ mod tests {
         versions.set_cluster(Version { major: 3, minor: 7, patch: 9 }, server).unwrap();
         versions.set_cluster(Version { major: 3, minor: 6, patch: 0 }, server).unwrap();
         let error = versions.set_cluster(Version { major: 3, minor: 8, patch: 0 }, server).unwrap_err();
-        assert!(error.to_string().contains("lower than determined cluster version 3.8.0"), "{error}");
+        assert!(
+            error.to_string().contains("lower than determined cluster version (server 3.7.1, cluster 3.8.0)"),
+            "{error}"
+        );
         assert_eq!(versions.cluster(), v(3, 6, 0));
     }
 

@@ -155,6 +155,7 @@ impl Cluster {
             member_id: at as u64 + 1,
             cluster_id: 77,
             limits: StateLimits::default(),
+            force_new_cluster: false,
             tick_ms: TICK_MS,
             election_ms: ELECTION_MS,
             pre_vote: true,

@@ -12,11 +12,10 @@ use super::urls::{self, Resolve, UrlsMap};
 use crate::config::Config;
 use crate::log;
 use crate::remote::{self, Versions};
+use crate::versions::CLUSTER_VERSION_MIN;
 
 /// How long each peer URL is waited for.
 const MEMBERS_TIMEOUT: Duration = Duration::from_secs(10);
-/// Lowest cluster version that may be joined (`MinClusterVersion`).
-const CLUSTER_VERSION_MIN: Version = Version { major: 3, minor: 0, patch: 0 };
 
 /// The cluster as one of its members told it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -41,8 +40,8 @@ pub(super) fn join(config: &Config, map: &UrlsMap, resolve: Resolve<'_>) -> Resu
     let others: Vec<&Member> = existing.members.iter().filter(|member| member.id != member_id).collect();
     let timeout = Duration::from_millis(config.request_timeout_ms());
     let versions: Vec<(u64, Option<Versions>)> =
-        others.iter().map(|member| (member.id, ask_version(member, timeout))).collect();
-    let downgrade = others.iter().find_map(|member| ask_downgrade(member, timeout)).unwrap_or(false);
+        others.iter().map(|member| (member.id, remote::version_of(member, timeout))).collect();
+    let downgrade = others.iter().find_map(|member| remote::downgrade_enabled_at(member, timeout)).unwrap_or(false);
     if !is_compatible(&versions, downgrade) {
         return Err("incompatible with current running cluster".to_owned());
     }
@@ -159,30 +158,6 @@ fn not_started(existing: &Existing, member_id: u64) -> Result<(), String> {
         true => Err(super::guard::already_bootstrapped(member_id)),
         false => Ok(()),
     }
-}
-
-/// The first of a member's URLs that answers.
-fn ask_version(member: &Member, timeout: Duration) -> Option<Versions> {
-    ask(member, "/version", |url| remote::versions(url, timeout))
-}
-
-fn ask_downgrade(member: &Member, timeout: Duration) -> Option<bool> {
-    ask(member, "/downgrade/enabled", |url| remote::downgrade_enabled(url, timeout))
-}
-
-fn ask<T>(member: &Member, path: &str, question: impl Fn(&str) -> Result<T, String>) -> Option<T> {
-    for url in &member.peer_urls {
-        match question(url) {
-            Ok(answer) => return Some(answer),
-            Err(error) => log::warning!(
-                "failed to reach the peer URL",
-                "address" = format!("{url}{path}"),
-                "remote-member-id" = log::Hex(member.id),
-                "error" = error,
-            ),
-        }
-    }
-    None
 }
 
 /// As etcd prints a cluster.

@@ -314,13 +314,7 @@ pub const SECTIONS: &[Section] = &[
     Section {
         title: "Unsafe feature",
         flags: &[
-            flag(
-                "force-new-cluster",
-                Bool,
-                "false",
-                Refused,
-                "Start alone from this data, dropping all other members.",
-            ),
+            flag("force-new-cluster", Bool, "false", Works, "Start alone from this data, dropping all other members."),
             flag("unsafe-no-fsync", Bool, "false", Works, "Never sync: data is lost when the machine stops."),
         ],
     },

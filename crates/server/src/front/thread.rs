@@ -45,6 +45,7 @@ pub struct Inbox {
 struct Waiting {
     mail: Vec<Mail>,
     connections: Vec<(std::net::TcpStream, Serving)>,
+    listeners: Vec<Bound>,
     stop: Option<Stop>,
     pump: Option<Waker>,
 }
@@ -131,6 +132,11 @@ impl Bound {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+
+    /// What it serves.
+    pub fn serving(&self) -> Serving {
+        self.serving
+    }
 }
 
 /// A listener on a URL that is ready for a runtime.
@@ -155,21 +161,23 @@ impl Fronts {
         listeners: Vec<Bound>,
         tenants: impl Fn(u16) -> Tenants + Clone + Send + 'static,
     ) -> io::Result<Fronts> {
-        let mut listeners = Some(listeners);
         let mut threads = Vec::new();
         for number in 0..inboxes.len() {
-            let own = FrontThread {
-                number,
-                inboxes: inboxes.clone(),
-                options: options.clone(),
-                // The first thread accepts for all.
-                listeners: listeners.take().unwrap_or_default(),
-            };
+            let own = FrontThread { number, inboxes: inboxes.clone(), options: options.clone() };
             let tenants = tenants.clone();
             let name = format!("front-{number}");
             threads.push(std::thread::Builder::new().name(name).spawn(move || own.run(tenants))?);
         }
-        Ok(Fronts { inboxes, threads })
+        let fronts = Fronts { inboxes, threads };
+        fronts.listen(listeners);
+        Ok(fronts)
+    }
+
+    /// Serves more listeners. The first thread accepts for all.
+    pub fn listen(&self, listeners: Vec<Bound>) {
+        if let Some(first) = self.inboxes.first() {
+            first.put(|waiting| waiting.listeners.extend(listeners));
+        }
     }
 
     /// Ends streams, lets unary calls finish for at most `patience`, then stops (G-16).
@@ -195,7 +203,6 @@ struct FrontThread {
     number: usize,
     inboxes: Vec<Arc<Inbox>>,
     options: FrontOptions,
-    listeners: Vec<Bound>,
 }
 
 impl FrontThread {
@@ -220,17 +227,13 @@ impl FrontThread {
         let inbox = Arc::clone(&self.inboxes[self.number]);
         let local = LocalSet::new();
         local.block_on(&runtime, async move {
-            let next = Rc::new(std::cell::Cell::new(0));
-            let acceptors: Vec<_> = self
-                .listeners
-                .into_iter()
-                .map(|bound| spawn_local(accept(bound, self.inboxes.clone(), Rc::clone(&next))))
-                .collect();
             let mut pump = Pump {
                 connections,
                 services,
                 inbox,
-                acceptors,
+                inboxes: self.inboxes,
+                next: Rc::default(),
+                acceptors: Vec::new(),
                 interval: tokio::time::interval(TICK),
                 batch: Vec::new(),
                 mail: Vec::new(),
@@ -307,6 +310,9 @@ struct Pump {
     connections: Connections,
     services: Box<dyn Services>,
     inbox: Arc<Inbox>,
+    /// Of all threads, and the one that gets the next connection.
+    inboxes: Vec<Arc<Inbox>>,
+    next: Rc<std::cell::Cell<usize>>,
     acceptors: Vec<tokio::task::JoinHandle<()>>,
     interval: Interval,
     batch: Vec<Inbound>,
@@ -365,11 +371,14 @@ impl Pump {
     }
 
     fn take_inbox(&mut self) {
-        let (connections, stop) = {
+        let (connections, listeners, stop) = {
             let mut waiting = self.inbox.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::swap(&mut waiting.mail, &mut self.mail);
-            (std::mem::take(&mut waiting.connections), waiting.stop)
+            (std::mem::take(&mut waiting.connections), std::mem::take(&mut waiting.listeners), waiting.stop)
         };
+        for bound in listeners {
+            self.acceptors.push(spawn_local(accept(bound, self.inboxes.clone(), Rc::clone(&self.next))));
+        }
         for (stream, serving) in connections {
             self.connections.serve(stream, serving);
         }

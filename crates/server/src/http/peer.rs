@@ -27,6 +27,7 @@ use crate::peer::http::{PeerHttp, json, text};
 use crate::rpc::Settings;
 use crate::rpc::promote::promote_as_leader;
 use crate::rpc::status::Error;
+use crate::versions;
 
 /// How long a hash over the whole store may take: others that are due before it included.
 const HASH_WAIT: Duration = Duration::from_secs(60);
@@ -93,7 +94,7 @@ impl PeerEndpoints {
         if *method != Method::GET {
             return not_allowed(Some("GET"));
         }
-        let mut response = json(super::version_json(&self.published()));
+        let mut response = json(versions::json(&self.published()));
         response.headers_mut().insert(FEATURE_LEVEL, HeaderValue::from(KNOWN_FEATURE_LEVEL));
         response
     }

@@ -91,6 +91,7 @@ impl TestMember {
             member_id: 7,
             cluster_id: 9,
             limits: cetera_state::StateLimits::default(),
+            force_new_cluster: false,
             tick_ms: 10,
             election_ms: 100,
             pre_vote: true,

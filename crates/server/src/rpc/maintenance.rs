@@ -12,8 +12,9 @@ use prost::Message as _;
 use super::propose::field;
 use super::status::Error;
 use super::{NodeAccess, RpcServices, State, Wait, decode, respond};
-use crate::config::{STORAGE_VERSION, VERSION};
+use crate::config::VERSION;
 use crate::seam::{CallId, Outbound, Status};
+use crate::versions;
 
 /// Page size that reported sizes are rounded to, as clients and tests expect of etcd's file.
 const PAGE_BYTES: u64 = 4_096;
@@ -60,7 +61,7 @@ impl<N: NodeAccess> RpcServices<N> {
             errors,
             db_size_in_use: db_bytes_in_use(published) as i64,
             is_learner: published.is_learner,
-            storage_version: STORAGE_VERSION.to_string(),
+            storage_version: versions::storage(&self.published).unwrap_or_default().to_owned(),
             db_size_quota: self.settings.quota_bytes.map_or(0, |bytes| bytes as i64),
             downgrade_info: Some(DowngradeInfo {
                 enabled: published.downgrade_target.is_some(),

@@ -93,6 +93,7 @@ impl TestNode {
                 member_id: MEMBER,
                 cluster_id: CLUSTER,
                 limits: cetera_state::StateLimits::default(),
+                force_new_cluster: false,
                 tick_ms: 100,
                 election_ms: 1_000,
                 pre_vote: true,

@@ -60,6 +60,7 @@ impl TestMember {
             now_ms: clock::now_ms(),
             checkpoint_log_bytes: None,
             limits: Default::default(),
+            force_new_cluster: false,
             wal: Default::default(),
             log: Default::default(),
         };

@@ -98,6 +98,7 @@ impl Group {
             member_id: id,
             cluster_id: CLUSTER_ID,
             limits: Default::default(),
+            force_new_cluster: false,
             tick_ms,
             election_ms,
             pre_vote: true,
