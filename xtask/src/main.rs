@@ -25,7 +25,7 @@ cargo xtask COMMAND
                         (--bug NAME, --limit SEEDS: no file)
   sim --seed N          a whole cluster and its clients from one seed (--members, --trace, --twice, --shrink, ...)
   soak --minutes M      as many seeds of 1, 3 and 5 members as fit; evidence adds up in target/sim-evidence.jsonl
-  bench --peer PATH     side by side with another etcd-compatible server
+  bench --peer PATH     side by side with another etcd-compatible server; with --cluster three members of each
   gate [--gib N]        the store under N GiB of live data
   fuzz [TARGET]... [--seconds N] [--jobs N] [--deep] [--keep]
                         fuzz targets, N seconds each (60); --keep adds what was new to fuzz/corpus
@@ -47,7 +47,10 @@ fn main() -> ExitCode {
         "crash" => bench("crash", rest),
         "chaos" => chaos(rest),
         "plants" => plants(rest),
-        "bench" => bench("compare", rest),
+        "bench" => match rest.iter().position(|arg| arg == "--cluster") {
+            Some(n) => bench("cluster", &[&rest[..n], &rest[n + 1..]].concat()),
+            None => bench("compare", rest),
+        },
         "gate" => bench("gate", rest),
         "fuzz" => fuzz::run(rest),
         "seeds" => shell::cargo(&["run", "--release", "--quiet", "-p", "cetera-sim", "--bin", "seeds", "--"], rest),

@@ -1,9 +1,11 @@
-//! Runs against a whole server: the crash run, the side-by-side comparison, the store's gate.
+//! Runs against a whole server: the crash run, the side-by-side comparisons of one
+//! member and of three, the store's gate.
 //!
 //! Starts servers as processes of their own, loads them over loopback and looks at what came back, at their processor
 //! time and memory, and at the files they leave. Never looks inside the server: everything here also runs against etcd.
 
 pub mod args;
+pub mod cluster;
 pub mod compare;
 pub mod crash;
 pub mod files;

@@ -9,6 +9,7 @@ pub mod histogram;
 pub mod keepalive;
 pub mod meter;
 pub mod requests;
+pub mod steady;
 pub mod unary;
 pub mod watch;
 pub mod wire;

@@ -42,6 +42,34 @@ impl Place {
         let advertised = peer.clone();
         Ok(Place { name: "m".to_owned(), client, peer, advertised, cluster, network: None })
     }
+
+    /// A cluster of so many members, m1 and so on, and then as many more that know of all before them: each could be
+    /// added to it.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub fn group(members: usize, more: usize) -> io::Result<Vec<Place>> {
+        let mut rng = Rng::new(u64::from(std::process::id()) ^ since_boot());
+        let mut ports = Vec::new();
+        while ports.len() < 2 * (members + more) {
+            let port = free_port(&mut rng)?;
+            if !ports.contains(&port) {
+                ports.push(port);
+            }
+        }
+        let name = |n: usize| format!("m{}", n + 1);
+        let known: Vec<String> =
+            ports.chunks(2).enumerate().map(|(n, pair)| format!("{}=http://127.0.0.1:{}", name(n), pair[1])).collect();
+        let place = |(n, pair): (usize, &[u16])| Place {
+            name: name(n),
+            client: format!("127.0.0.1:{}", pair[0]),
+            peer: format!("127.0.0.1:{}", pair[1]),
+            advertised: format!("127.0.0.1:{}", pair[1]),
+            cluster: known[..members.max(n + 1)].join(","),
+            network: None,
+        };
+        Ok(ports.chunks(2).enumerate().map(place).collect())
+    }
 }
 
 /// How to start a server on one data directory, again and again.

@@ -42,13 +42,22 @@ pub async fn ask(address: &str, path: &'static str, body: &[u8]) -> io::Result<b
 /// It ended, or does not serve.
 pub async fn start(launch: &Launch) -> Result<(Server, Duration), String> {
     let mut server = launch.start().map_err(|error| format!("the server cannot be started: {error}"))?;
+    let took = serves(launch, &mut server, CALL_PATIENCE).await?;
+    Ok((server, took))
+}
+
+/// Returns when a started server has answered a linearizable read, with the time from its start to that answer. A read
+/// that was not answered within `patience` is given up and made again.
+///
+/// # Errors
+/// It ended, or does not serve.
+pub async fn serves(launch: &Launch, server: &mut Server, patience: Duration) -> Result<Duration, String> {
     let mut body = Vec::new();
     wire::range(&mut body, b"k", b"", 0);
     loop {
-        let asked = timeout(CALL_PATIENCE, ask(&launch.address(), wire::RANGE, &body)).await;
+        let asked = timeout(patience, ask(&launch.address(), wire::RANGE, &body)).await;
         if let Ok(Ok(true)) = asked {
-            let took = server.started.elapsed();
-            return Ok((server, took));
+            return Ok(server.started.elapsed());
         }
         if let Some(status) = server.ended() {
             return Err(format!("the server ended: {status}\n{}", launch.last_lines()));

@@ -10,13 +10,13 @@ use crate::machine;
 
 /// A promise about ours divided by the peer's.
 #[derive(Copy, Clone, Debug)]
-enum Target {
+pub(crate) enum Target {
     AtMost(f64, &'static str),
     AtLeast(f64, &'static str),
 }
 
 impl Target {
-    fn shown(self, ratio: f64) -> String {
+    pub(crate) fn shown(self, ratio: f64) -> String {
         match self {
             Target::AtMost(limit, text) => format!("<= {text} | {}", met(ratio <= limit)),
             Target::AtLeast(limit, text) => format!(">= {text} | {}", met(ratio >= limit)),
@@ -149,7 +149,7 @@ fn compaction(text: &mut String, records: &[Record]) {
 }
 
 /// Three digits that say something.
-fn digits(number: f64) -> String {
+pub(crate) fn digits(number: f64) -> String {
     match number.abs() {
         n if n >= 1000.0 => grouped(number),
         n if n >= 100.0 => format!("{number:.0}"),
@@ -159,7 +159,7 @@ fn digits(number: f64) -> String {
 }
 
 /// A whole number with commas.
-fn grouped(number: f64) -> String {
+pub(crate) fn grouped(number: f64) -> String {
     let plain = format!("{:.0}", number.max(0.0));
     let mut text = String::new();
     for (n, digit) in plain.chars().enumerate() {

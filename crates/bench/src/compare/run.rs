@@ -35,7 +35,7 @@ pub struct Options {
 }
 
 /// Most memory of a store here, with what a peer's quota counts.
-const QUOTA_BYTES: u64 = 8 << 30;
+pub(crate) const QUOTA_BYTES: u64 = 8 << 30;
 
 /// Runs it, and writes raw data and table unless one cell alone was asked for. Returns the table.
 ///
@@ -86,7 +86,7 @@ fn once(cell: &Cell, program: &Path, options: &Options) -> Result<super::record:
 }
 
 /// What a server says of itself, `cetera 0.0.0` or `etcd 3.5.30`.
-fn version(program: &Path) -> Result<String, String> {
+pub(crate) fn version(program: &Path) -> Result<String, String> {
     let out = Command::new(program).arg("--version").output().map_err(|e| format!("{}: {e}", program.display()))?;
     let text = String::from_utf8_lossy(&out.stdout);
     let after = |label: &str| text.lines().find_map(|line| line.strip_prefix(label)).map(str::trim);

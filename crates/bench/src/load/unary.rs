@@ -38,11 +38,22 @@ struct Slot {
 impl Load {
     /// Starts it on the local set. `in_flight` is dealt over the connections.
     pub fn start(address: &str, connections: usize, in_flight: usize, requests: Rc<RefCell<dyn Requests>>) -> Load {
+        Load::over(&[address.to_owned()], connections, in_flight, requests)
+    }
+
+    /// The same, with the connections dealt over several servers.
+    pub fn over(
+        addresses: &[String],
+        connections: usize,
+        in_flight: usize,
+        requests: Rc<RefCell<dyn Requests>>,
+    ) -> Load {
         let shared = Rc::new(Shared::default());
         let mut tasks = JoinSet::new();
         for n in 0..connections {
             let slots = (n..in_flight).step_by(connections);
-            let run = run(address.to_owned(), slots.collect(), Rc::clone(&requests), Rc::clone(&shared));
+            let address = addresses[n % addresses.len()].clone();
+            let run = run(address, slots.collect(), Rc::clone(&requests), Rc::clone(&shared));
             tasks.spawn_local(run);
         }
         Load { shared, tasks }
