@@ -50,10 +50,9 @@ pub const LEASE_REASK_MS: u64 = 50;
 /// Milliseconds by which survivors of a leader that is gone stand apart, in the order of their ids: more than a pre-vote
 /// takes on a near network, so that the first is not disturbed by the second.
 pub const FAILOVER_STEP_MS: u64 = 5;
-/// Milliseconds an election may take before this member stands again, or after another one.
+/// Milliseconds the first election may take before this member stands again, or after another one. Each further one is
+/// given twice as long, up to the election timeout, which then takes over.
 pub const FAILOVER_ROUND_MS: u64 = 40;
-/// How often it stands before it leaves the rest to the election timeout.
-pub const FAILOVER_TRIES: u32 = 8;
 /// Distances between the indexes of the log at which members compare their states: whatever the pace of writes, members
 /// some seconds apart have one of them in common.
 pub const REPORT_DISTANCES: [u64; 3] = [64, 1 << 10, 1 << 14];

@@ -539,8 +539,10 @@ impl Node {
 
     /// Begins a confirmation round if one is due, and lets go what the applied state now covers.
     fn confirm_reads(&mut self, effects: &mut Effects) -> Result<(), Fatal> {
+        // A leader answers once an entry of its term is committed, and drops what is asked before. On another member nothing
+        // is lost by waiting for it: a read would have to be served from behind that entry anyway.
         if self.group.leader() != 0
-            && (self.group.role() != Role::Leader || self.group.committed_in_term())
+            && self.group.committed_in_term()
             && let Some(context) = self.reads.begin(self.now_ms)
         {
             self.group.read_index(context);

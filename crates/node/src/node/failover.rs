@@ -18,7 +18,8 @@ use crate::limits;
 pub(super) struct Failover {
     /// When to stand (again).
     at_ms: u64,
-    tries_left: u32,
+    /// How long an election is given from now on: longer with each that came to nothing, because disks may be slow.
+    round_ms: u64,
 }
 
 impl Node {
@@ -28,18 +29,22 @@ impl Node {
         self.group.report_unreachable(member);
         if self.mode == Mode::Running && member == self.group.leader() {
             self.group.leader_connection_lost();
-            self.failover = Some(Failover { at_ms: 0, tries_left: limits::FAILOVER_TRIES });
-            self.stand_later(0);
+            // Each of its connections ends, and each new one is refused: that is the same loss.
+            if self.failover.is_none() {
+                self.failover = Some(Failover { at_ms: 0, round_ms: limits::FAILOVER_ROUND_MS });
+                self.stand_later(0);
+            }
         }
     }
 
     /// Another member stands: what it began first may end first, if it can win at all.
     pub(super) fn yield_to(&mut self, message: &raftpb::Message) {
-        if self.failover.is_some()
-            && message.r#type() == raftpb::MessageType::MsgPreVote
+        let asks = matches!(message.r#type(), raftpb::MessageType::MsgPreVote | raftpb::MessageType::MsgVote);
+        if let Some(Failover { round_ms, .. }) = self.failover
+            && asks
             && message.index >= self.group.last_index()
         {
-            self.stand_later(limits::FAILOVER_ROUND_MS);
+            self.stand_later(round_ms);
         }
     }
 
@@ -50,17 +55,18 @@ impl Node {
         if found || self.mode != Mode::Running {
             self.failover = None;
         } else if failover.at_ms <= self.now_ms {
-            if failover.tries_left == 0 {
+            if failover.round_ms >= self.config.election_ms {
                 // What is wrong is more than a lost leader: the election timeout takes over.
                 self.failover = None;
                 return;
             }
-            failover.tries_left -= 1;
+            let round_ms = failover.round_ms;
+            failover.round_ms *= 2;
             // Votes already asked for are waited for.
             if self.group.role() != Role::Candidate {
                 self.group.campaign();
             }
-            self.stand_later(limits::FAILOVER_ROUND_MS);
+            self.stand_later(round_ms);
         }
         effects.wake_ms = self.failover.map(|failover| failover.at_ms);
     }

@@ -2,7 +2,7 @@
 
 use cetera_node::event::{Refusal, Reply};
 
-use crate::harness::{Cluster, TICK_MS};
+use crate::harness::{Cluster, ELECTION_MS, TICK_MS};
 
 #[test]
 fn a_killed_leader_is_replaced_long_before_the_election_timeout() {
@@ -35,6 +35,63 @@ fn a_killed_leader_is_replaced_long_before_the_election_timeout() {
         }
         within.sort_unstable();
         assert!(within[within.len() / 2] <= 15, "{within:?}");
+    }
+}
+
+#[test]
+fn a_read_at_a_survivor_waits_for_no_retry() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect(None);
+    cluster.kill(leader);
+    let reads: Vec<(usize, u64)> =
+        (0..3).filter(|at| *at != leader).map(|at| (at, cluster.read(at))).collect::<Vec<_>>();
+    cluster.pass_ms(TICK_MS - 1);
+    for (at, read) in reads {
+        assert!(matches!(cluster.answer(at, read), Some(Reply::Read)), "member {at}");
+    }
+}
+
+#[test]
+fn seeing_the_same_loss_again_and_again_does_not_put_it_off() {
+    for again_ms in [1, 2, 3, 5, 10] {
+        let mut cluster = Cluster::new(3);
+        let leader = cluster.elect(None);
+        cluster.kill(leader);
+        let mut passed_ms = 0;
+        while cluster.leader().is_none() {
+            cluster.pass_ms(again_ms);
+            passed_ms += again_ms;
+            assert!(passed_ms < 20, "put off");
+            for at in (0..3).filter(|at| *at != leader) {
+                cluster.gone(at, leader);
+            }
+            cluster.settle();
+        }
+    }
+}
+
+#[test]
+fn slow_disks_are_given_time_to_vote() {
+    for delay_ms in [10, 30, 70] {
+        let mut cluster = Cluster::new(3);
+        let leader = cluster.elect(None);
+        let others: Vec<usize> = (0..3).filter(|at| *at != leader).collect();
+        cluster.kill(leader);
+        others.iter().for_each(|at| cluster.hosts[*at].stalled = true);
+        let mut passed_ms = 0;
+        while cluster.leader().is_none() {
+            for _ in 0..delay_ms {
+                cluster.pass_ms(1);
+            }
+            passed_ms += delay_ms;
+            assert!(passed_ms < ELECTION_MS * 2 / 3, "nobody leads after {passed_ms} ms with disks of {delay_ms} ms");
+            // What was written until now is synced, and the disks begin anew.
+            for at in &others {
+                cluster.resume_disk(*at);
+            }
+            cluster.settle();
+            others.iter().for_each(|at| cluster.hosts[*at].stalled = true);
+        }
     }
 }
 
