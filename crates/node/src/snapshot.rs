@@ -10,8 +10,8 @@
 //! the node does, with the same id, and the receiver goes on at the byte where it stopped.
 //!
 //! A header whose message tells of an index that the receiver has committed already
-//! ([`crate::Published::committed_index`]) says nothing new: the shell passes the message on as [`crate::Event::Peer`],
-//! so that the sender learns how far the receiver is, and refuses the rest.
+//! ([`crate::Published::committed_index`]) says nothing new, unless it is a `resync`: the shell passes the message on as
+//! [`crate::Event::Peer`], so that the sender learns how far the receiver is, and refuses the rest.
 //!
 //! Receiving: one [`SnapshotReceiver`] per member, on whatever thread the shell likes. It writes into a log directory of
 //! its own and a checkpoint file under a temporary name; what is in use is not touched. When all is there and synced,

@@ -114,6 +114,12 @@ impl Hub {
     /// Changes this hub was born with are skipped. If some are missing (this member was given a snapshot), every
     /// watcher catches up from where it is (W-21).
     pub fn deliver(&mut self, batch: &Arc<EventBatch>, sink: &mut impl Sink) {
+        if batch.events.is_empty() && batch.revision + 1 < self.head {
+            // A state that was wrong, and further, was replaced: this is where changes go on.
+            self.ring.clear();
+            self.head = batch.revision + 1;
+            self.groups[usize::from(LIVE)].next = self.head;
+        }
         if batch.revision < self.head {
             return;
         }

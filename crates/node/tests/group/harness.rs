@@ -267,8 +267,17 @@ impl Cluster {
         if self.cut.contains(&(from, to)) || self.hosts[to].paused {
             return None;
         }
-        let receiver = &mut self.hosts[to].life.as_mut()?.snapshots;
-        let mut at = receiver.begin(&send.header()).ok()?;
+        let life = self.hosts[to].life.as_mut()?;
+        let header = send.header();
+        let message = header.message.clone().expect("a header has one");
+        let metadata = message.snapshot.as_ref().and_then(|snapshot| snapshot.metadata.as_ref());
+        let index = metadata.expect("it is a snapshot's").index;
+        if !header.resync && index <= life.node.published().committed_index {
+            self.step(to, vec![Event::Peer(vec![message.into()])]);
+            return None;
+        }
+        let receiver = &mut life.snapshots;
+        let mut at = receiver.begin(&header).ok()?;
         let sent = loop {
             let Some(chunk) = send.chunk(at).expect("the sender can read") else { break receiver.finish(send.id()) };
             if self.break_after == Some(0) {

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use cetera_node::event::Event;
 use cetera_node::snapshot::{SnapshotReceiver, SnapshotSend};
 use cetera_proto::ceterapb::{SnapshotChunk, SnapshotHeader, SnapshotPosition};
+use cetera_proto::raftpb;
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
@@ -110,6 +111,11 @@ async fn take(io: impl AsyncRead + AsyncWrite + Unpin, from: u64, net: &Rc<Net>)
     if message != Some((from, net.member_id())) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a snapshot of or for another member"));
     }
+    if let Some(message) = old_news(&header, net) {
+        // The sender learns from the answer how far this member is.
+        net.node().send(Event::Peer(vec![message.into()]));
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "what the snapshot holds is here already"));
+    }
     let (id, files) = (header.id, header.files.len());
     let bytes: u64 = header.files.iter().map(|file| file.bytes).sum();
     let receiver = net.snapshots();
@@ -140,6 +146,13 @@ async fn take(io: impl AsyncRead + AsyncWrite + Unpin, from: u64, net: &Rc<Net>)
         });
     }
     Ok(())
+}
+
+/// The message of a snapshot of which everything is committed here, unless it is to replace a state that went wrong.
+fn old_news(header: &SnapshotHeader, net: &Net) -> Option<raftpb::Message> {
+    let message = header.message.as_ref().filter(|_| !header.resync)?;
+    let index = message.snapshot.as_ref()?.metadata.as_ref()?.index;
+    (index <= net.node().published().committed_index).then(|| message.clone())
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
