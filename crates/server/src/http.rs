@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cetera_node::published::Published;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -43,15 +43,23 @@ pub(super) struct Page {
     content_type: &'static str,
     body: String,
     allow: Option<&'static str>,
+    /// Whether the client is told to take the content type as it is: where Go says so.
+    no_sniff: bool,
 }
 
 impl Page {
     pub(super) fn new(status: StatusCode, content_type: &'static str, body: String) -> Page {
-        Page { status, content_type, body, allow: None }
+        let no_sniff = !status.is_success();
+        Page { status, content_type, body, allow: None, no_sniff }
     }
 
     pub(super) fn text(status: StatusCode, body: impl Into<String>) -> Page {
         Page::new(status, "text/plain; charset=utf-8", body.into())
+    }
+
+    /// A line of a probe's.
+    fn probe(status: StatusCode, body: impl Into<String>) -> Page {
+        Page { no_sniff: true, ..Page::text(status, body) }
     }
 
     fn not_allowed() -> Page {
@@ -65,6 +73,9 @@ impl Page {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if self.no_sniff {
+            headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         }
         // H-11: always, whatever was asked.
         for (name, value) in [

@@ -14,6 +14,8 @@ use crate::front::Front;
 use crate::metrics::METRICS;
 use crate::rpc::status::Error;
 
+/// How much longer a range is waited for than it may take.
+const GRACE_MS: u64 = 500;
 /// The reason told by a member whose write-ahead log failed: only a new start can help it.
 const LOG_FAILED: &str = "WRITE-AHEAD LOG FAILED";
 /// Checks of `/livez`.
@@ -60,7 +62,8 @@ impl Check {
 
     /// `timeout_ms` is for each range that is asked for.
     pub(super) async fn run(self, front: &Front, published: &Source, timeout_ms: u64) -> Page {
-        let asked = Asked { front, published, timeout_ms };
+        // The node's word that it took too long is to come before the front's.
+        let asked = Asked { front, published, timeout_ms: timeout_ms + GRACE_MS };
         match self {
             Check::Health { serializable, exclude } => {
                 let reason = asked.unhealthy(serializable, &exclude).await.err();
@@ -140,9 +143,9 @@ impl Asked<'_> {
             }
         }
         match (failed, verbose && !single) {
-            (true, _) => Page::text(StatusCode::SERVICE_UNAVAILABLE, lines),
-            (false, true) => Page::text(StatusCode::OK, lines + "ok\n"),
-            (false, false) => Page::text(StatusCode::OK, "ok\n"),
+            (true, _) => Page::probe(StatusCode::SERVICE_UNAVAILABLE, lines),
+            (false, true) => Page::probe(StatusCode::OK, lines + "ok\n"),
+            (false, false) => Page::probe(StatusCode::OK, "ok\n"),
         }
     }
 

@@ -152,6 +152,8 @@ impl<N: NodeAccess> RpcServices<N> {
                 return Ok(());
             }
             Reply::Refused(Refusal::Timeout) => (Err(self.timed_out()), Arc::default()),
+            // Held for a leader that did not come.
+            Reply::Refused(Refusal::DeadlineExceeded) => return Err(Refusal::DeadlineExceeded.into()),
             Reply::Refused(refusal) => (Err(refusal.into()), Arc::default()),
             reply => unreachable!("the node answers a change in kind, not with {reply:?}"),
         };
