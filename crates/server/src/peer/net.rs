@@ -32,6 +32,10 @@ use crate::node_thread::NodeHandle;
 
 /// Bytes of proposals in one message: a large batch is sent as several, so that no frame grows with the load.
 const PROPOSAL_BYTES_MAX: usize = 1 << 20;
+/// How long what was sent to a member that was removed may take to be written.
+const PARTING: Duration = Duration::from_secs(1);
+/// Pause between two looks at that.
+const PARTING_LOOKS: Duration = Duration::from_millis(5);
 /// Members known only because they called, at most.
 const REMOTES_MAX: usize = 64;
 
@@ -94,7 +98,8 @@ impl Net {
 
     /// Carries what the node posts to the links until it is told to stop.
     pub(super) async fn run(self: Rc<Self>) {
-        self.follow_roster();
+        // Nobody departs from an empty list.
+        let _ = self.follow_roster();
         let mut messages = Vec::new();
         loop {
             self.shared.0.filled.notified().await;
@@ -104,11 +109,15 @@ impl Net {
                 outbox.busy = true;
                 (outbox.roster.take(), std::mem::take(&mut outbox.snapshots), outbox.stop)
             };
-            if let Some(roster) = roster {
-                *self.roster.borrow_mut() = roster;
-                self.follow_roster();
-            }
+            let departed = match roster {
+                Some(roster) => {
+                    *self.roster.borrow_mut() = roster;
+                    self.follow_roster()
+                }
+                None => Vec::new(),
+            };
             self.send(messages.drain(..));
+            departed.into_iter().for_each(|id| self.part(id));
             // From here on the node may write past this thread again.
             lock(&self.shared.0.outbox).busy = false;
             for snapshot in snapshots {
@@ -158,8 +167,30 @@ impl Net {
         }
     }
 
-    /// Makes the peers those that the roster and the remotes name.
-    fn follow_roster(self: &Rc<Self>) {
+    /// Lets go of a peer that is none any more, once it has what was sent to it: how else is it to know.
+    fn part(self: &Rc<Self>, id: u64) {
+        let Some(peer) = self.peers.borrow_mut().remove(&id) else { return };
+        lock(&self.shared.0.outbox).queues.remove(&id);
+        log::info!("stopped remote peer", "remote-peer-id" = log::Hex(id));
+        let this = Rc::clone(self);
+        spawn_local(async move {
+            let written = async {
+                while peer.links.iter().any(|link| link.is_writing()) {
+                    tokio::time::sleep(PARTING_LOOKS).await;
+                }
+            };
+            let _ = tokio::time::timeout(PARTING, written).await;
+            drop(peer);
+            // It may be a peer again by now.
+            if !this.peers.borrow().contains_key(&id) {
+                Kind::LINKS.iter().for_each(|kind| lock(&this.shared.0.facts).dialled_ended(id, *kind));
+                this.tell_active(id);
+            }
+        });
+    }
+
+    /// Makes the peers those that the roster and the remotes name, besides those that are none any more; returns them.
+    fn follow_roster(self: &Rc<Self>) -> Vec<u64> {
         let roster = self.roster.borrow().clone();
         let me = self.options.member_id;
         let is_named = |id: u64| roster.members.iter().any(|member| member.id == id);
@@ -180,16 +211,7 @@ impl Net {
             .collect();
         drop(remotes);
         let mut peers = self.peers.borrow_mut();
-        peers.retain(|id, _| {
-            let stays = wanted.contains_key(id);
-            if !stays {
-                lock(&self.shared.0.outbox).queues.remove(id);
-                Kind::LINKS.iter().for_each(|kind| lock(&self.shared.0.facts).dialled_ended(*id, *kind));
-                self.tell_active(*id);
-                log::info!("stopped remote peer", "remote-peer-id" = log::Hex(*id));
-            }
-            stays
-        });
+        let departed = peers.keys().filter(|id| !wanted.contains_key(id)).copied().collect();
         for ((from, _), incoming) in &*self.incoming.borrow() {
             if !wanted.contains_key(from) {
                 incoming.close.notify_one();
@@ -203,6 +225,7 @@ impl Net {
                 }
             }
         }
+        departed
     }
 
     fn start(self: &Rc<Self>, id: u64, urls: Vec<Url>) -> Peer {
@@ -349,7 +372,8 @@ impl Net {
             }
             remotes.push(Member { id, peer_urls, ..Default::default() });
         }
-        self.follow_roster();
+        let departed = self.follow_roster();
+        departed.into_iter().for_each(|id| self.part(id));
     }
 
     /// Whether a peer is connected is a metric, too.
