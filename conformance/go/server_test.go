@@ -8,11 +8,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -26,47 +28,85 @@ const patience = 30 * time.Second
 
 // server is one process over one data directory.
 type server struct {
-	t        *testing.T
-	dir      string
-	client   string
-	peer     string
-	extra    []string
+	t       *testing.T
+	name    string
+	dir     string
+	client  string
+	peer    string
+	cluster string
+	extra   []string
+
 	cmd      *exec.Cmd
+	ready    chan struct{}
 	finished chan struct{}
+	last     []string
 }
 
+// dealt holds the ports given out so far: a server that is down keeps its own.
+var dealt sync.Map
+
+// freeAddress finds a port below those the system deals out: no outgoing connection takes it while a server is down.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		address := fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12000))
+		listener, err := net.Listen("tcp", address)
+		if err != nil {
+			continue
+		}
+		listener.Close()
+		if _, taken := dealt.LoadOrStore(address, true); !taken {
+			return address
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().String()
+	t.Fatal("no port is free")
+	return ""
+}
+
+// place is a server that does not run yet, on a fresh data directory. It is stopped when the test ends.
+func place(t *testing.T, name string, extra ...string) *server {
+	t.Helper()
+	s := &server{t: t, name: name, dir: t.TempDir(), client: freeAddress(t), peer: freeAddress(t), extra: extra}
+	t.Cleanup(func() {
+		if s.cmd != nil {
+			s.stop(syscall.SIGKILL)
+		}
+	})
+	return s
 }
 
 // newServer starts a server on a fresh data directory and stops it when the test ends.
 func newServer(t *testing.T, extra ...string) *server {
 	t.Helper()
 	t.Parallel()
-	s := &server{t: t, dir: t.TempDir(), client: freeAddress(t), peer: freeAddress(t), extra: extra}
+	s := place(t, "one", extra...)
+	s.cluster = s.named()
 	s.start()
-	t.Cleanup(func() { s.stop(syscall.SIGKILL) })
 	return s
 }
 
+// named is the server as --initial-cluster names it.
+func (s *server) named() string { return s.name + "=http://" + s.peer }
+
 // start runs the process and waits for the line that says it serves.
 func (s *server) start() {
+	s.t.Helper()
+	s.launch()
+	s.await()
+}
+
+// launch runs the process.
+func (s *server) launch() {
 	s.t.Helper()
 	binary := os.Getenv("CETERA")
 	if binary == "" {
 		s.t.Fatal("CETERA must name the server's binary")
 	}
 	args := append([]string{
-		"--name", "one", "--data-dir", filepath.Join(s.dir, "data"),
+		"--name", s.name, "--data-dir", filepath.Join(s.dir, "data"),
 		"--listen-client-urls", "http://" + s.client, "--advertise-client-urls", "http://" + s.client,
 		"--listen-peer-urls", "http://" + s.peer, "--initial-advertise-peer-urls", "http://" + s.peer,
-		"--initial-cluster", "one=http://" + s.peer,
+		"--initial-cluster", s.cluster,
 	}, s.extra...)
 	s.cmd = exec.Command(binary, args...)
 	s.cmd.Env = []string{
@@ -82,30 +122,37 @@ func (s *server) start() {
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	ready := make(chan struct{})
-	s.finished = make(chan struct{})
-	var last []string
-	go func(cmd *exec.Cmd, finished chan struct{}) {
-		lines := bufio.NewScanner(output)
-		lines.Buffer(nil, 1<<20)
-		serving := false
-		for lines.Scan() {
-			if !serving {
-				last = append(last, lines.Text())
-			}
-			if !serving && strings.Contains(lines.Text(), "ready to serve client requests") {
-				serving = true
-				close(ready)
-			}
+	s.ready, s.finished, s.last = make(chan struct{}), make(chan struct{}), nil
+	go s.read(output, s.cmd, s.ready, s.finished)
+}
+
+// read takes in what the process prints, until it ends.
+func (s *server) read(output io.Reader, cmd *exec.Cmd, ready, finished chan struct{}) {
+	lines := bufio.NewScanner(output)
+	lines.Buffer(nil, 1<<20)
+	serving := false
+	for lines.Scan() {
+		if serving {
+			continue
 		}
-		_, _ = io.Copy(io.Discard, output)
-		_ = cmd.Wait()
-		close(finished)
-	}(s.cmd, s.finished)
+		s.last = append(s.last, lines.Text())
+		if strings.Contains(lines.Text(), "ready to serve client requests") {
+			serving = true
+			close(ready)
+		}
+	}
+	_, _ = io.Copy(io.Discard, output)
+	_ = cmd.Wait()
+	close(finished)
+}
+
+// await returns when it serves.
+func (s *server) await() {
+	s.t.Helper()
 	select {
-	case <-ready:
+	case <-s.ready:
 	case <-s.finished:
-		s.t.Fatalf("the server ended before it served:\n%s", strings.Join(last, "\n"))
+		s.t.Fatalf("the server ended before it served:\n%s", strings.Join(s.last, "\n"))
 	case <-time.After(patience):
 		s.t.Fatal("the server did not say that it serves")
 	}
@@ -134,18 +181,25 @@ func (s *server) restart(signal syscall.Signal) {
 	s.start()
 }
 
-func (s *server) config() clientv3.Config {
-	return clientv3.Config{Endpoints: []string{s.client}, DialTimeout: 5 * time.Second, Logger: zap.NewNop()}
+func (s *server) config() clientv3.Config { return config(s.client) }
+
+func config(endpoints ...string) clientv3.Config {
+	return clientv3.Config{Endpoints: endpoints, DialTimeout: 5 * time.Second, Logger: zap.NewNop()}
 }
 
 // dial returns a client that is closed when the test ends.
 func (s *server) dial() *clientv3.Client {
 	s.t.Helper()
-	client, err := clientv3.New(s.config())
+	return dial(s.t, s.config())
+}
+
+func dial(t *testing.T, config clientv3.Config) *clientv3.Client {
+	t.Helper()
+	client, err := clientv3.New(config)
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
-	s.t.Cleanup(func() { client.Close() })
+	t.Cleanup(func() { client.Close() })
 	return client
 }
 

@@ -9,8 +9,11 @@ use crate::{check, fuzz, shell::say};
 /// Rounds of the short crash run.
 const CRASH_ROUNDS: &str = "6";
 
-/// The short chaos run: two rounds.
-const CHAOS: [&str; 4] = ["--seconds", "20", "--round", "10"];
+/// The short chaos runs: two rounds each.
+const CHAOS: [[&str; 6]; 2] = [
+    ["--members", "1", "--seconds", "16", "--round", "8"],
+    ["--members", "3", "--seconds", "30", "--round", "15"],
+];
 
 /// The simulator with the planted bugs in it.
 pub(crate) const PLANTS: [&str; 12] = [
@@ -53,7 +56,9 @@ pub(crate) fn run(args: &[String]) -> Result {
     let faults =
         ["build", "--quiet", "--locked", "-p", "cetera", "--features", "fault-hooks", "--bin", "cetera-faults"];
     shell::cargo(&faults, &[])?;
-    shell::cargo(&[&["run", "--quiet", "--locked", "-p", "cetera-chaos", "--"][..], &CHAOS].concat(), &[])?;
+    for chaos in CHAOS {
+        shell::cargo(&[&["run", "--quiet", "--locked", "-p", "cetera-chaos", "--"][..], &chaos].concat(), &[])?;
+    }
     let mut left_out = Vec::new();
     if !fuzz::short()? {
         left_out.push("the short fuzz run (no C++ compiler here)");

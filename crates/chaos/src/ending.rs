@@ -22,6 +22,8 @@ const CALM: Duration = Duration::from_millis(1_000);
 const CALL_PATIENCE: Duration = Duration::from_secs(10);
 /// Longest that clients and watchers may take to end.
 const END_PATIENCE: Duration = Duration::from_secs(60);
+/// A member that is to refuse to start does within this.
+const REFUSE_PATIENCE: Duration = Duration::from_secs(15);
 /// Longest that members may take to come to the same revision: leases end meanwhile.
 const EQUAL_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -57,6 +59,9 @@ pub async fn end(
     let before = equal_hashes(stage, head).await?;
     no_alarm(stage).await?;
     if stage.members.len() > 1 && rng.chance(50) {
+        refuses_to_found(stage, rng).await?;
+    }
+    if stage.members.len() > 1 && rng.chance(50) {
         restart(stage, &stage.members.iter().collect::<Vec<_>>()).await?;
     } else {
         for member in &stage.members {
@@ -88,6 +93,32 @@ async fn restart(stage: &Stage, members: &[&Member]) -> Result<(), String> {
         member.serves(SERVE_PATIENCE).await?;
     }
     Ok(())
+}
+
+/// A member whose directory was emptied, and is started as at the very first, must not found its cluster anew: the
+/// others know it.
+async fn refuses_to_found(stage: &Stage, rng: &mut Rng) -> Result<(), String> {
+    let member = &stage.members[rng.within(0, stage.members.len() as u64) as usize];
+    // etcd does not look for ids that were removed.
+    if stage.spares() && member.is_successor() {
+        return Ok(());
+    }
+    let handling = member.handle();
+    stage.killed(member);
+    let ended = member.start_emptied(REFUSE_PATIENCE).await?;
+    member.start()?;
+    drop(handling);
+    member.serves(SERVE_PATIENCE).await?;
+    match ended {
+        Some(status) if status.code().is_some_and(|code| code != 0) => {
+            stage.note("refused to start on a directory that was emptied".to_owned());
+            Ok(())
+        }
+        other => {
+            let name = &member.launch.place.name;
+            Err(format!("{name} did not refuse to start on a directory that was emptied: {other:?}"))
+        }
+    }
 }
 
 /// No member may have found that it differs from the others.

@@ -163,16 +163,51 @@ impl Member {
         Ok(())
     }
 
+    /// Whether it took the place of another.
+    pub fn is_successor(&self) -> bool {
+        self.replaced.get() > 0
+    }
+
     /// Starts it. It may not serve yet.
     ///
     /// # Errors
     /// The program cannot be started.
     pub fn start(&self) -> Result<(), String> {
         let mut launch = self.launch.clone();
-        if self.replaced.get() > 0 {
-            launch.data_dir = self.data_dir();
+        launch.data_dir = self.data_dir();
+        if self.is_successor() {
             launch.flags.extend(["--initial-cluster-state", "existing"].map(str::to_owned));
         }
+        self.start_as(&launch)
+    }
+
+    /// Starts it as if for the first time, in its directory, which is empty while this lasts. Returns how it ended by
+    /// itself, if it did within `patience`.
+    ///
+    /// # Errors
+    /// The program cannot be started, or the directory not be put aside and back.
+    pub async fn start_emptied(&self, patience: Duration) -> Result<Option<ExitStatus>, String> {
+        let (data, aside) = (self.data_dir(), self.data_dir().with_file_name("aside"));
+        let moved = |error: std::io::Error| format!("{}: {error}", data.display());
+        std::fs::rename(&data, &aside).map_err(moved)?;
+        let launch = Launch { data_dir: data.clone(), ..self.launch.clone() };
+        self.start_as(&launch)?;
+        let begun = Instant::now();
+        let mut ended = None;
+        while ended.is_none() && begun.elapsed() < patience {
+            sleep(PAUSE).await;
+            ended = self.gone();
+        }
+        *self.server.borrow_mut() = None;
+        match std::fs::remove_dir_all(&data) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(moved(error)),
+            _ => {}
+        }
+        std::fs::rename(&aside, &data).map_err(moved)?;
+        Ok(ended)
+    }
+
+    fn start_as(&self, launch: &Launch) -> Result<(), String> {
         let server = launch.start();
         let server = server.map_err(|error| format!("{}: {error}", self.launch.program.display()))?;
         self.starts.set(self.starts.get() + 1);
