@@ -10,10 +10,8 @@ use crate::{check, fuzz, shell::say};
 const CRASH_ROUNDS: &str = "6";
 
 /// The short chaos runs: two rounds each.
-const CHAOS: [[&str; 6]; 2] = [
-    ["--members", "1", "--seconds", "16", "--round", "8"],
-    ["--members", "3", "--seconds", "30", "--round", "15"],
-];
+const CHAOS: [[&str; 6]; 2] =
+    [["--members", "1", "--seconds", "16", "--round", "8"], ["--members", "3", "--seconds", "30", "--round", "15"]];
 
 /// The simulator with the planted bugs in it.
 pub(crate) const PLANTS: [&str; 12] = [

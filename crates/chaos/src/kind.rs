@@ -104,6 +104,16 @@ impl Kind {
         Kind::ALL.iter().find(|(kind, _)| *kind == self).map_or("?", |(_, name)| name)
     }
 
+    /// Those that these names name.
+    ///
+    /// # Errors
+    /// There is none of a name.
+    pub fn named(names: &[&str]) -> Result<Vec<Kind>, String> {
+        let known = || Kind::ALL.map(|(_, name)| name).join(", ");
+        let of = |wanted: &&str| Kind::ALL.iter().find(|(_, name)| name == wanted).map(|(kind, _)| *kind);
+        names.iter().map(|name| of(name).ok_or_else(|| format!("no fault {name:?}; known: {}", known()))).collect()
+    }
+
     /// What it needs.
     pub fn needs(self) -> Needs {
         let one = Needs { members: 1, ..Needs::default() };

@@ -65,12 +65,15 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A mix of its own for a round, out of what is there.
-    pub fn swarm(stage: &Stage, rng: &mut Rng) -> Plan {
+    /// A mix of its own for a round, out of what is there; or all of `only` that is.
+    pub fn swarm(stage: &Stage, only: &[Kind], rng: &mut Rng) -> Plan {
         let mut all: Vec<Kind> = Kind::ALL.iter().map(|(kind, _)| *kind).filter(|kind| stage.can(*kind)).collect();
         rng.shuffle(&mut all);
         let most = all.len() as u64;
         all.truncate(rng.within(3, most + 1) as usize);
+        if !only.is_empty() {
+            all = only.iter().copied().filter(|kind| stage.can(*kind)).collect();
+        }
         let lanes = match stage.members.len() {
             1 => [1, 2, 2, 2],
             _ => [1, 2, 2, 3],
@@ -150,7 +153,7 @@ impl Stage {
     /// One lane: faults until the task is dropped. What is on then is undone by [`Stage::heal`].
     pub async fn lane(self: Rc<Stage>, plan: Plan, seed: u64) {
         let mut rng = Rng::new(seed);
-        loop {
+        while !plan.kinds.is_empty() {
             sleep(millis(&mut rng, 20, plan.gap.as_millis() as u64 + 21)).await;
             let kind = plan.kinds[rng.within(0, plan.kinds.len() as u64) as usize];
             let member = self.some(&mut rng);

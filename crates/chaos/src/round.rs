@@ -41,6 +41,8 @@ pub struct Plan {
     pub duration: Duration,
     /// Of every choice of the round.
     pub seed: u64,
+    /// Only these kinds of faults, as far as they can be done; none: the seed picks.
+    pub faults: Vec<Kind>,
 }
 
 /// What came of a round.
@@ -106,7 +108,7 @@ pub async fn live(plan: &Plan, world: &Rc<World>) -> Result<Round, String> {
     }
     let shared = Rc::new(Shared::new(routes, stage.spares()));
     let load_plan = load::Plan::swarm(&mut rng);
-    let fault_plan = nemesis::Plan::swarm(&stage, &mut rng);
+    let fault_plan = nemesis::Plan::swarm(&stage, &plan.faults, &mut rng);
     let shape = format!(
         "{}{} clients, {} watchers, think {:?}, patience {:?}; {} lanes, gap {:?}, {}",
         if stage.peer_proxies.is_empty() { "" } else { "proxied links, " },

@@ -37,6 +37,8 @@ pub struct Options {
     pub binary: PathBuf,
     /// Where data goes.
     pub dir: PathBuf,
+    /// Only these kinds of faults, all of them in each round; none: the seed picks.
+    pub faults: Vec<Kind>,
 }
 
 /// Sums over all rounds.
@@ -107,6 +109,7 @@ async fn rounds(options: &Options, world: &Rc<World>, dir: &Path, totals: &mut T
             members: options.members,
             duration: Duration::from_secs(seconds.min(left)),
             seed: rng.next_u64(),
+            faults: options.faults.clone(),
         };
         let round = round::live(&plan, world).await.map_err(|what| format!("round {number}: {what}"))?;
         totals.take(number, &plan, round)?;
