@@ -87,6 +87,8 @@ pub struct Launch {
     pub env: Vec<(String, String)>,
     /// Who and where it is.
     pub place: Place,
+    /// From which level on it logs.
+    pub log_level: &'static str,
 }
 
 impl Launch {
@@ -111,6 +113,7 @@ impl Launch {
             flags: Vec::new(),
             env: Vec::new(),
             place,
+            log_level: "warn",
         })
     }
 
@@ -130,7 +133,7 @@ impl Launch {
         let log: File = OpenOptions::new().create(true).append(true).open(&self.log)?;
         let mut command = Command::new(&self.program);
         command
-            .args(["--name", &self.place.name, "--log-level", "warn", "--data-dir"])
+            .args(["--name", &self.place.name, "--log-level", self.log_level, "--data-dir"])
             .arg(&self.data_dir)
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &advertised])

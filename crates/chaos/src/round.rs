@@ -195,6 +195,8 @@ async fn set_up(plan: &Plan, world: &Rc<World>, rng: &mut Rng) -> Result<(Rc<Sta
         // Each clock has a pace of its own.
         hooks.set(&[("clock_drift_ppm", if rng.chance(70) { drift_ppm } else { 0 })])?;
         launch.flags.clone_from(&flags);
+        // A violation is explained by it.
+        launch.log_level = "info";
         launch.env = small_files(rng);
         launch.env.push(hooks.variable());
         let disk = small_disk.then(|| Disk::mount(&dir.join("disk"), SMALL_DISK_BYTES)).transpose()?;
