@@ -218,31 +218,31 @@ impl Splitter {
 
     /// The next message that is there as a whole.
     pub(crate) fn next(&mut self) -> Result<Option<PeerMessage>, FrameError> {
-        match self.take()? {
-            Some(body) => PeerMessage::decode(body).map(Some).map_err(|_| FrameError::Malformed),
-            None => Ok(None),
-        }
-    }
-
-    /// What the next frame holds that is there as a whole and holds anything.
-    pub(crate) fn take(&mut self) -> Result<Option<Bytes>, FrameError> {
-        while let Some((len, crc)) = self.head() {
-            if len > self.frame_bytes_max {
-                return Err(FrameError::TooLong(len));
-            }
-            if self.buffer.len() < HEAD_BYTES + len {
-                return Ok(None);
-            }
-            let mut frame = self.buffer.split_to(HEAD_BYTES + len).freeze();
-            let body = frame.split_off(HEAD_BYTES);
-            if crc32c(&body) != crc {
-                return Err(FrameError::Checksum);
-            }
-            if len > 0 {
-                return Ok(Some(body));
+        while let Some(body) = self.take()? {
+            // Else a sign of life.
+            if !body.is_empty() {
+                return PeerMessage::decode(body).map(Some).map_err(|_| FrameError::Malformed);
             }
         }
         Ok(None)
+    }
+
+    /// What the next frame holds that is there as a whole. That may be nothing: a message whose fields are all 0, such as
+    /// the position of a snapshot's start.
+    pub(crate) fn take(&mut self) -> Result<Option<Bytes>, FrameError> {
+        let Some((len, crc)) = self.head() else { return Ok(None) };
+        if len > self.frame_bytes_max {
+            return Err(FrameError::TooLong(len));
+        }
+        if self.buffer.len() < HEAD_BYTES + len {
+            return Ok(None);
+        }
+        let mut frame = self.buffer.split_to(HEAD_BYTES + len).freeze();
+        let body = frame.split_off(HEAD_BYTES);
+        if crc32c(&body) != crc {
+            return Err(FrameError::Checksum);
+        }
+        Ok(Some(body))
     }
 
     fn head(&self) -> Option<(usize, u32)> {
@@ -257,6 +257,16 @@ mod tests {
     use cetera_proto::raftpb;
 
     use super::*;
+
+    #[test]
+    fn a_message_of_zeros_is_a_message_and_a_sign_of_life_is_none() {
+        let mut splitter = Splitter::default();
+        splitter.space().extend_from_slice(&whole(&cetera_proto::ceterapb::SnapshotPosition::default()));
+        assert_eq!(splitter.take(), Ok(Some(Bytes::new())));
+        splitter.space().extend_from_slice(&ALIVE);
+        assert_eq!(splitter.next(), Ok(None));
+        assert_eq!(splitter.len(), 0);
+    }
 
     fn append(sizes: &[usize]) -> PeerMessage {
         let entry = |(at, size): (usize, &usize)| raftpb::Entry {
