@@ -645,15 +645,19 @@ impl Run<'_> {
         let makers: Vec<Maker> =
             (first + 1..=self.index.last).map(|r| made.get(&r).copied().unwrap_or(Maker::Nobody)).collect();
         let Index { times, last, history, .. } = self.index;
+        let options = self.matching.options;
+        let begins = |maker: &Maker| match maker {
+            Maker::Call(call) => history.calls[*call].start_us,
+            Maker::Expiry(_) | Maker::Nobody => 0,
+        };
         let mut earliest = 0;
-        let earliest = makers.iter().map(|maker| {
-            if let Maker::Call(call) = maker {
-                earliest = history.calls[*call].start_us.max(earliest);
-            }
+        let earliest = (first + 1..=last).zip(&makers).map(|(revision, maker)| {
+            // Where others could have made it too, the first of them counts.
+            let others = options.get(&revision).into_iter().flatten().map(begins).min();
+            earliest = begins(maker).min(others.unwrap_or(u64::MAX)).max(earliest);
             earliest
         });
         let earliest = earliest.collect();
-        let options = self.matching.options;
         let order = Order { store: self.store, makers, times, first, last, options, earliest, certain };
         real_time(history, &order, report);
         refusals(history, &order, report);
