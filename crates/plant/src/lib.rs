@@ -53,6 +53,26 @@ bugs! {
     /// A proposal whose leader changes is proposed again.
     ProposalSentAgain = "proposal-sent-again",
 
+    // Membership.
+    /// The group goes on counting a removed member.
+    RemovedMemberCounts = "removed-member-counts",
+    /// The group counts a learner as if it had a vote.
+    LearnerCounts = "learner-counts",
+    /// A learner is promoted however far behind it is.
+    PromotedUnready = "promoted-unready",
+    /// A member whose disk was emptied starts as if it were new, and votes.
+    EmptiedMemberVotes = "emptied-member-votes",
+
+    // Members that lag.
+    /// A member that takes a snapshot over keeps the group as it knew it.
+    SnapshotKeepsMembers = "snapshot-keeps-members",
+    /// A checkpoint counts as there before its name is durable.
+    CheckpointNameNotSynced = "checkpoint-name-not-synced",
+    /// Entries read back from the disk are those one further on.
+    FetchedEntriesShifted = "fetched-entries-shifted",
+    /// Watchers go on behind a snapshot without what it skipped.
+    WatchGapAfterSnapshot = "watch-gap-after-snapshot",
+
     // Recovery.
     /// A restarted member applies its whole log, committed or not.
     UncommittedApplied = "uncommitted-applied",
@@ -72,6 +92,12 @@ bugs! {
     LeaseEarlyAfterLeaderChange = "lease-early-after-leader-change",
     /// A renewal is granted although the lease's revocation is proposed.
     RenewalAfterRevocation = "renewal-after-revocation",
+    /// A member that leads, or thinks so, answers what others ask about leases without asking whether it still leads.
+    LeaseAnswerWithoutRound = "lease-answer-without-round",
+    /// A member that must ask its leader again answers keep-alives itself.
+    RenewalAnsweredByFollower = "renewal-answered-by-follower",
+    /// A renewal is acknowledged while the log still says that less is left.
+    RenewalBeforeRecordCleared = "renewal-before-record-cleared",
     /// A checkpoint holds leases without the keys attached to them.
     LeaseKeysForgotten = "lease-keys-forgotten",
     /// A revocation leaves the last of several keys.

@@ -189,6 +189,19 @@ pub enum ConfProposal {
     Refused,
 }
 
+/// The change as a bug has it, if there is one.
+fn miscounted(change: &raftpb::ConfChange) -> raftpb::ConfChange {
+    use raftpb::ConfChangeType::{ConfChangeAddLearnerNode, ConfChangeAddNode, ConfChangeRemoveNode};
+    let mut change = change.clone();
+    if is_planted(Bug::RemovedMemberCounts) && change.r#type() == ConfChangeRemoveNode {
+        change.node_id = 0;
+    }
+    if is_planted(Bug::LearnerCounts) && change.r#type() == ConfChangeAddLearnerNode {
+        change.r#type = ConfChangeAddNode as i32;
+    }
+    change
+}
+
 /// One member's view of one consensus group.
 pub struct Group {
     raw: RawNode<MemoryLog>,
@@ -207,6 +220,8 @@ pub struct Group {
     /// Why this member must not go on.
     broken: Option<String>,
     released: Vec<raftpb::Message>,
+    /// Of a leader that was removed: its term, and how much of the log each of the others was known to have.
+    parted: Option<(u64, Vec<Progress>)>,
     /// This member may not lead.
     barred: bool,
 }
@@ -261,6 +276,7 @@ impl Group {
             awaited: (0, 0),
             broken: None,
             released: Vec::new(),
+            parted: None,
             barred: false,
         };
         group.draw_election_timeout();
@@ -333,6 +349,9 @@ impl Group {
 
     /// Takes a message of another member. Messages of unknown kind, or with entries that do not parse, are dropped.
     pub fn step(&mut self, message: raftpb::Message) {
+        if self.tell_commit(&message) {
+            return;
+        }
         if let Some(message) = convert::message_in(message)
             && self.may_step(&message)
         {
@@ -516,13 +535,49 @@ impl Group {
     /// # Errors
     /// The library's text if the change is impossible; the log then differs from every other member's: stop.
     pub fn apply_conf_change(&mut self, change: &raftpb::ConfChange) -> Result<raftpb::ConfState, String> {
+        let change = &miscounted(change);
         let state = match convert::conf_change_in(change) {
             Some(change) => self.raw.apply_conf_change(&change).map_err(|error| error.to_string())?,
             None => self.raw.raft.prs().conf().to_conf_state(),
         };
         let out = convert::conf_state_out(&state);
         self.raw.mut_store().set_conf_state(state);
+        if self.role() == Role::Leader && !out.voters.contains(&self.config.id) {
+            self.abdicate();
+        }
         Ok(out)
+    }
+
+    /// A leader that has no vote any more leads nobody: the library would go on with it, and not find it among the
+    /// members. The voter that is furthest ahead is told to stand at once.
+    fn abdicate(&mut self) {
+        let term = self.term();
+        let rest: Vec<Progress> = self.progress().into_iter().filter(|progress| !progress.is_learner).collect();
+        if let Some(next) = rest.iter().rev().max_by_key(|progress| progress.matched) {
+            self.released.push(self.own_message(raftpb::MessageType::MsgTimeoutNow, next.member, term));
+        }
+        self.parted = Some((term, rest));
+        self.raw.raft.become_follower(term, raft::INVALID_ID);
+    }
+
+    /// The last one of two that remains may not know that it is alone: the leader that was removed may have been the
+    /// only one that knew, and then it needs the vote of one whose log is longer. It is told what is committed when it
+    /// asks, as a leader of that term tells it. `false` if there is nothing to tell.
+    fn tell_commit(&mut self, message: &raftpb::Message) -> bool {
+        let Some((term, rest)) = &self.parted else { return false };
+        let of = rest.iter().find(|progress| progress.member == message.from);
+        let commit = of.map_or(0, |progress| progress.matched).min(self.committed());
+        let asks = message.r#type() == raftpb::MessageType::MsgPreVote && message.commit < commit;
+        if !asks || *term != self.term() || self.role() != Role::Follower {
+            return false;
+        }
+        let told = self.own_message(raftpb::MessageType::MsgHeartbeat, message.from, *term);
+        self.released.push(raftpb::Message { commit, ..told });
+        true
+    }
+
+    fn own_message(&self, kind: raftpb::MessageType, to: u64, term: u64) -> raftpb::Message {
+        raftpb::Message { r#type: kind as i32, from: self.config.id, to, term, ..Default::default() }
     }
 
     /// Tells the members of the group as they are now.

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use cetera_plant::{Bug, is_planted};
 use cetera_proto::ceterapb::{
     LeaseAnswer, LeaseAsk, LeaseIds, LeaseQuestion as Asked, LeaseReply, LeaseTime, PeerMessage, lease_question,
     lease_reply, peer_message::Body,
@@ -134,6 +135,9 @@ impl Node {
         let asked = (self.group.term(), leader);
         if self.asks.asked != asked {
             self.asks.asked = asked;
+            if is_planted(Bug::RenewalAnsweredByFollower) {
+                self.answer_renewals(effects);
+            }
             let all: Vec<u64> = self.asks.waiting.keys().copied().collect();
             all.into_iter().for_each(|number| self.asks.ask_at(number, 0));
         }
@@ -146,6 +150,18 @@ impl Node {
         }
     }
 
+    /// A bug: nobody confirmed these.
+    fn answer_renewals(&mut self, effects: &mut Effects) {
+        for ask in std::mem::take(&mut self.asks.waiting).into_values() {
+            if let LeaseWant::Renew(lease) = ask.want
+                && let Some(lease) = self.state.leases().get(lease)
+            {
+                effects.replies.push((ask.ticket, Reply::Renewed { ttl: lease.ttl }));
+            }
+        }
+        self.asks.due.clear();
+    }
+
     pub(super) fn say(&self, to: u64, body: Body, effects: &mut Effects) {
         effects.messages.push(PeerMessage { from: self.config.member_id, to, body: Some(body) });
     }
@@ -156,7 +172,15 @@ impl Node {
             // Of a later version: left unanswered, as it would be by one that is lost.
             let Some(want) = question.map(wanted) else { continue };
             let asker = Asker::Member { member, number };
-            if self.leads() && !self.fenced {
+            if self.leads() && is_planted(Bug::LeaseAnswerWithoutRound) {
+                match want {
+                    LeaseWant::Renew(lease) => self.renew(asker, lease, effects),
+                    LeaseWant::Ask(question) => {
+                        let answer = self.answer(question);
+                        self.reply_lease(asker, answer, effects);
+                    }
+                }
+            } else if self.leads() && !self.fenced {
                 self.enqueue(Waiting::Lease(asker, want), effects);
             } else {
                 self.reply_lease(asker, Reply::Refused(Refusal::NotPrimaryLessor), effects);

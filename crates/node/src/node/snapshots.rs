@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use cetera_plant::{Bug, is_planted};
 use cetera_proto::raftpb;
 use cetera_raft::rng::Rng;
 use cetera_storage::wal::WalReader;
@@ -89,6 +90,10 @@ impl Node {
             message.term = term;
         }
         message.to = self.config.member_id;
+        if is_planted(Bug::SnapshotKeepsMembers) && !self.group.conf_state().voters.is_empty() {
+            let metadata = message.snapshot.as_mut().and_then(|snapshot| snapshot.metadata.as_mut());
+            metadata.into_iter().for_each(|metadata| metadata.conf_state = Some(self.group.conf_state()));
+        }
         // The highest directory counts at a start, so an older one is never taken over. What is committed here already
         // the group does not take over but answers, so that its sender stops.
         let newer = snapshot.log() > self.disk.log;

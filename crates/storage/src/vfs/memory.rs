@@ -48,6 +48,8 @@ struct Disk {
     stopped: bool,
     capacity: Option<u64>,
     lying_syncs: bool,
+    /// The platter, however many processes used it.
+    platter: Arc<()>,
 }
 
 impl MemoryVfs {
@@ -63,6 +65,25 @@ impl MemoryVfs {
         let disk = lock(&self.disk);
         let root = lock(&disk.root).crashed(&mut Rng::new(seed), &mut BTreeMap::new());
         let new = Disk { root: Arc::new(Mutex::new(root)), capacity: disk.capacity, ..Disk::default() };
+        MemoryVfs { disk: Arc::new(Mutex::new(new)) }
+    }
+
+    /// The same disk for the next process: whatever the one before still does, as what it held is dropped, fails and
+    /// changes nothing, as if it had been killed.
+    pub fn outlive(&self) -> MemoryVfs {
+        let mut disk = lock(&self.disk);
+        let new = Disk {
+            root: disk.root.clone(),
+            locks: BTreeSet::new(),
+            faults: std::mem::take(&mut disk.faults),
+            ops: disk.ops,
+            stop_after: disk.stop_after,
+            stopped: disk.stopped,
+            capacity: disk.capacity,
+            lying_syncs: disk.lying_syncs,
+            platter: disk.platter.clone(),
+        };
+        disk.stopped = true;
         MemoryVfs { disk: Arc::new(Mutex::new(new)) }
     }
 
@@ -82,9 +103,9 @@ impl MemoryVfs {
         error.get_ref().is_some_and(|inner| inner.is::<Crashed>())
     }
 
-    /// Whether both are the same disk.
+    /// Whether both are the same disk, and no power was lost in between.
     pub fn is_same(&self, other: &MemoryVfs) -> bool {
-        Arc::ptr_eq(&self.disk, &other.disk)
+        Arc::ptr_eq(&self.disk, &other.disk) || Arc::ptr_eq(&lock(&self.disk).platter, &lock(&other.disk).platter)
     }
 
     /// Mutating operations so far.
