@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use cetera_node::{Node, Published};
 use cetera_proto::raftpb;
+use cetera_raft::Entry;
 use cetera_storage::wal::WalEntry;
 use prost::Message as _;
 
@@ -16,9 +17,16 @@ pub(crate) struct Mirror {
     terms: Vec<u64>,
     /// Entries through this index were synced as they are.
     durable: usize,
+    /// Entries through this index came in a snapshot, all of them.
+    snapshot: usize,
+    /// The disk was emptied, and the member was not started since.
+    gone: bool,
     /// Term and vote as written, and as synced.
     vote: (u64, u64),
     durable_vote: (u64, u64),
+    /// Commit index as written, and as synced.
+    commit: u64,
+    durable_commit: u64,
 }
 
 impl Mirror {
@@ -35,6 +43,7 @@ impl Mirror {
     pub(crate) fn hard_state(&mut self, state: &[u8]) {
         if let Ok(state) = raftpb::HardState::decode(state) {
             self.vote = (state.term, state.vote);
+            self.commit = state.commit;
         }
     }
 
@@ -42,12 +51,21 @@ impl Mirror {
     pub(crate) fn synced(&mut self) {
         self.durable = self.terms.len();
         self.durable_vote = self.vote;
+        self.durable_commit = self.commit;
+    }
+
+    /// A snapshot through this entry was installed and is durable: it takes the place of the whole log.
+    pub(crate) fn snapshot(&mut self, index: u64) {
+        self.snapshot = index as usize;
+        self.terms = vec![0; self.snapshot];
+        self.durable = self.snapshot;
+        self.durable_commit = self.durable_commit.max(index);
     }
 
     /// Whether the entry is on the disk for certain.
     fn holds(&self, index: u64, term: u64) -> bool {
         let at = index as usize - 1;
-        at < self.durable && self.terms[at] == term
+        at < self.snapshot || (at < self.durable && self.terms[at] == term)
     }
 
     /// The member was started anew and holds these entries (index, term) above its checkpoint.
@@ -65,6 +83,7 @@ impl Mirror {
                 return Err(format!("entry {index} was synced with term {before}; after the start it has term {term}"));
             }
         }
+        self.gone = false;
         self.terms.resize(last as usize, 0);
         for (index, term) in entries {
             self.terms[*index as usize - 1] = *term;
@@ -110,6 +129,12 @@ pub(crate) struct Checks {
     states: BTreeMap<(u64, i64), Seen>,
     /// Applied index seen last, by member.
     applied: Vec<u64>,
+    /// Voters seen last, by member.
+    voters: Vec<Vec<u64>>,
+    /// The member that each machine is, by its id; 0 for none.
+    ids: Vec<u64>,
+    /// The highest index that any member took for committed.
+    committed: u64,
     /// By member.
     mirrors: Vec<Mirror>,
     /// Members whose disk has rotted: what they lose proves nothing.
@@ -124,19 +149,39 @@ pub(crate) struct Checks {
 const VIOLATIONS_MAX: usize = 20;
 
 impl Checks {
-    /// For so many members.
-    pub(crate) fn new(members: usize) -> Self {
+    /// For machines with these members on them, 0 for none; all of them are founders.
+    pub(crate) fn new(ids: &[u64]) -> Self {
+        let members = ids.len();
+        let founders: Vec<u64> = ids.iter().copied().filter(|id| *id != 0).collect();
         Self {
             violations: Vec::new(),
             leaders: BTreeMap::new(),
             entries: BTreeMap::new(),
             states: BTreeMap::new(),
             applied: vec![0; members],
+            voters: vec![founders.clone(); members],
+            ids: ids.to_vec(),
+            committed: founders.len() as u64,
             mirrors: vec![Mirror::default(); members],
             rotten: vec![false; members],
             compared: 0,
             entries_compared: 0,
         }
+    }
+
+    /// A member's disk was emptied. What it had acknowledged, and may still be on its way, was on its disk; but if it is
+    /// ever started again, nothing is.
+    pub(crate) fn emptied(&mut self, member: usize) {
+        self.mirrors[member] = Mirror { gone: true, ..Mirror::default() };
+    }
+
+    /// From now on a machine is another member, with an empty disk; 0 for none.
+    pub(crate) fn seat(&mut self, member: usize, id: u64) {
+        self.ids[member] = id;
+        self.mirrors[member] = Mirror::default();
+        self.applied[member] = 0;
+        self.voters[member] = Vec::new();
+        self.rotten[member] = false;
     }
 
     /// Something was violated.
@@ -149,6 +194,16 @@ impl Checks {
     /// A member's log.
     pub(crate) fn mirror(&mut self, member: usize) -> &mut Mirror {
         &mut self.mirrors[member]
+    }
+
+    /// Index of the last entry that a member has written.
+    pub(crate) fn last_index(&self, member: usize) -> u64 {
+        self.mirrors[member].terms.len() as u64
+    }
+
+    /// Whether a member would know after a power loss that the entries through this one are committed.
+    pub(crate) fn knows_committed(&self, member: usize, index: u64) -> bool {
+        self.mirrors[member].durable_commit >= index
     }
 
     /// Terms that had a leader.
@@ -169,11 +224,15 @@ impl Checks {
             self.violated(format!("member {member}: {what}"));
         }
         let hard_state = node.hard_state();
+        self.mirrors[member].commit = hard_state.commit;
+        self.mirrors[member].durable_commit = hard_state.commit;
         if let Err(what) = self.mirrors[member].reopen_vote(hard_state.term, hard_state.vote) {
             self.violated(format!("member {member}: {what}"));
         }
         // What the start replayed is looked at as if it were applied now.
         self.applied[member] = checkpoint;
+        self.voters[member] = node.state().conf_state().voters;
+
         self.look(member, node, &node.published());
     }
 
@@ -207,36 +266,52 @@ impl Checks {
             self.applied_entry(member, &entry.to_wire());
         }
         self.applied[member] = published.applied_index;
+        self.voters[member] = node.state().conf_state().voters;
         self.state(member, node);
     }
 
     fn applied_entry(&mut self, member: usize, entry: &raftpb::Entry) {
         let this = (entry.term, digest(&entry.encode_to_vec()));
         self.entries_compared += 1;
-        if let Some(before) = self.entries.insert(entry.index, this) {
-            if before != this {
-                self.violated(format!(
-                    "members applied two entries at index {}: of term {} and, on member {member}, of term {}",
-                    entry.index, before.0, entry.term
-                ));
-            }
-            return;
-        }
-        if entry.index <= self.mirrors.len() as u64 {
-            // The founding entries are on every disk from the start of its member.
-            return;
-        }
-        // The first member that applies it: by now a majority must have it on disk.
-        let holders = self.mirrors.iter().filter(|mirror| mirror.holds(entry.index, entry.term)).count();
-        let rotten = self.rotten.iter().filter(|rotten| **rotten).count();
-        if (holders + rotten) * 2 <= self.mirrors.len() {
+        if let Some(before) = self.entries.insert(entry.index, this)
+            && before != this
+        {
             self.violated(format!(
-                "member {member} applied entry {} of term {}, which is on the disks of {holders} of {} members",
-                entry.index,
-                entry.term,
-                self.mirrors.len()
+                "members applied two entries at index {}: of term {} and, on member {member}, of term {}",
+                entry.index, before.0, entry.term
             ));
         }
+    }
+
+    /// A member has made a step. What it takes for committed now, a majority of those that have a vote must have on disk: a
+    /// vote as of what the member had applied before the step, or, if it applied a change of the membership in it, after.
+    /// To be told of every step before anything of it leaves: the first that knows is then the leader itself, and its
+    /// voters are the ones that count, also when others have applied more.
+    pub(crate) fn stepped(&mut self, member: usize, node: &Node) {
+        let through = node.hard_state().commit;
+        if through <= self.committed {
+            return;
+        }
+        let now = node.state().conf_state().voters;
+        let before = self.voters[member].clone();
+        for index in self.committed + 1..=through {
+            let Some(Entry { term, .. }) = node.log_entry(index) else { continue };
+            let held = |voters: &[u64]| {
+                let seats = self.ids.iter().enumerate().filter(|(_, id)| voters.contains(id));
+                let holds = |at: usize| self.rotten[at] || self.mirrors[at].gone || self.mirrors[at].holds(index, term);
+                (seats.filter(|(at, _)| holds(*at)).count(), voters.len())
+            };
+            let is_majority = |(holders, voters): (usize, usize)| holders * 2 > voters;
+            let (held_before, held_now) = (held(&before), held(&now));
+            if !is_majority(held_before) && !is_majority(held_now) {
+                let (holders, voters) = held_now;
+                self.violated(format!(
+                    "member {member} takes entry {index} of term {term} for committed, which is on the disks of {holders} \
+                     of {voters} voters"
+                ));
+            }
+        }
+        self.committed = through;
     }
 
     /// Members at the same index that finished the same compaction are equal.

@@ -3,7 +3,7 @@
 //! Events are ordered by time and, at equal times, by the order in which they were scheduled; nothing else decides.
 
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use bytes::Bytes;
 use cetera_proto::ceterapb::{PeerMessage, peer_message::Body};
@@ -15,9 +15,14 @@ use crate::checks::Checks;
 use crate::client::{Conn, News};
 use crate::connection::Connections;
 use crate::dice::Dice;
+use crate::host::snapshot::{Ends, Line, Wire};
 use crate::network::Network;
+use crate::operator::Done;
 use crate::plan::Options;
 use crate::trace::{Kind, Trace};
+
+/// Longest time, besides that of a message, until a reset is noticed.
+const RESET_US_MAX: u64 = 3_000;
 
 /// Bytes of a client on their way to a member.
 #[derive(Debug)]
@@ -54,6 +59,8 @@ pub(crate) enum Thread {
     LogRetry,
     /// The job under way ends.
     Job,
+    /// The read under way ends.
+    Read,
     /// A front.
     Front(u16),
     /// A front's tick.
@@ -69,6 +76,10 @@ pub(crate) enum Happening {
     Thread { host: usize, life: u32, thread: Thread },
     /// A message arrives at a member.
     Peer { from: usize, to: usize, message: PeerMessage },
+    /// Something arrives over the line of a snapshot.
+    Wire { line: Line, at: usize, wire: Wire },
+    /// A member learns that its connection to another was reset, or refused.
+    PeerGone { at: usize, gone: u64 },
     /// A client's bytes arrive at its member.
     Up { conn: Conn, call: u64, packet: Packet },
     /// The client's side of a connection is gone.
@@ -81,6 +92,8 @@ pub(crate) enum Happening {
     Timeout { conn: Conn, call: u64 },
     /// A client is told something.
     Tell { client: usize, news: News },
+    /// The operator looks at how things are.
+    Operate,
     /// A fault begins.
     FaultBegins { fault: usize },
     /// A fault ends.
@@ -127,34 +140,43 @@ pub(crate) struct Core {
     pub(crate) network: Network,
     pub(crate) connections: Connections,
     pub(crate) checks: Checks,
-    /// Members' ids, by number.
+    /// The member that each machine is, by its id; 0 for none.
     pub(crate) ids: Vec<u64>,
     /// Whether faults may still be added to what happens (a power loss during a start, say).
     pub(crate) faults_on: bool,
     pub(crate) starts: u64,
+    /// Snapshots that members took over.
+    pub(crate) snapshots: u64,
     pub(crate) unique: u64,
+    /// Lines of snapshots that stand.
+    pub(crate) lines: BTreeMap<Line, Ends>,
+    /// What members answered the operator: ticket, outcome.
+    pub(crate) told_operator: Vec<(u64, Done)>,
     /// By how much the members' clocks jumped.
     pub(crate) jumped_us: Vec<u64>,
 }
 
 impl Core {
     pub(crate) fn new(options: Options, ids: Vec<u64>, dice: Dice, trace: Trace) -> Self {
-        let members = options.members;
+        let machines = ids.len();
         Self {
             now_us: 0,
             queue: BinaryHeap::new(),
             sequence: 0,
-            network: Network::new(members, options.delay_us, options.client_delay_us),
+            network: Network::new(machines, options.delay_us, options.client_delay_us),
             connections: Connections::default(),
-            checks: Checks::new(members),
+            checks: Checks::new(&ids),
             options,
             dice,
             trace,
             ids,
             faults_on: true,
             starts: 0,
+            snapshots: 0,
             unique: 0,
-            jumped_us: vec![0; members],
+            lines: BTreeMap::new(),
+            told_operator: Vec::new(),
+            jumped_us: vec![0; machines],
         }
     }
 
@@ -192,6 +214,22 @@ impl Core {
         }
         if let Some(at_us) = last {
             self.at(at_us, Happening::Peer { from, to, message });
+        }
+    }
+
+    /// The connections of other members to this one are reset, where a reset gets through: its process is gone.
+    pub(crate) fn reset_peers(&mut self, gone: usize) {
+        for at in (0..self.ids.len()).filter(|at| *at != gone) {
+            self.reset_peer(at, gone);
+        }
+    }
+
+    /// The connection of one member to another is reset or refused.
+    pub(crate) fn reset_peer(&mut self, at: usize, gone: usize) {
+        if self.ids[at] != 0 && self.ids[gone] != 0 && self.network.link(gone, at).blocked == 0 {
+            let (_, high) = self.options.delay_us;
+            let after_us = self.dice.skewed(20, high + RESET_US_MAX);
+            self.after(after_us, Happening::PeerGone { at, gone: self.ids[gone] });
         }
     }
 

@@ -11,6 +11,8 @@ pub enum Stream {
     World = 2,
     /// Which faults, when.
     Nemesis = 3,
+    /// What the operator does.
+    Operator = 4,
     /// What clients want; one stream each, above this number.
     Clients = 1_000,
 }

@@ -11,11 +11,13 @@ mod life;
 mod log;
 mod node;
 mod publish;
+pub(crate) mod snapshot;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use cetera_node::recovery::{self, Start};
+use cetera_plant::{Bug, is_planted};
 use cetera_state::StateLimits;
 use cetera_state::id;
 use cetera_state::member::Member;
@@ -36,14 +38,28 @@ pub(crate) const DATA_DIR: &str = "/data";
 const RESTART_US: (u64, u64) = (100_000, 2_000_000);
 /// Longest time before a client learns that the process at the other end is gone.
 const RESET_US_MAX: u64 = 200_000;
+/// Of a thousand messages to a member that does not run, those whose sender learns that at once.
+const REFUSED_PER_MILLE: u64 = 200;
 /// Shortest time before a client learns that nobody answers: less only makes clients ask more often.
 const REFUSED_US_MIN: u64 = 20_000;
 /// What the wall clock shows at the start of the world, in milliseconds: request ids begin there.
 const WALL_MS: u64 = 1_700_000_000_000;
 
+/// What a machine is to the cluster.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Seat {
+    /// Nothing: no process is started on it.
+    Nobody,
+    /// A member from the beginning.
+    Founder,
+    /// A member that was added later, as which one its place in [`Core::ids`] says.
+    Joins,
+}
+
 /// A machine.
 pub(crate) struct Host {
     pub(crate) index: usize,
+    pub(crate) seat: Seat,
     pub(crate) disk: MemoryVfs,
     pub(crate) clock: Clock,
     life: Option<Box<Life>>,
@@ -66,12 +82,17 @@ pub(crate) struct Host {
     pub(crate) stalled_until_us: u64,
     /// The next start loses power after so many disk operations.
     pub(crate) crash_next_start: Option<u64>,
+    /// Its disk was emptied since the member on it was last started.
+    emptied: bool,
+    /// Whether somebody refuses connections while no process runs.
+    has_power: bool,
 }
 
 impl Host {
-    pub(crate) fn new(index: usize, clock: Clock) -> Self {
+    pub(crate) fn new(index: usize, clock: Clock, seat: Seat) -> Self {
         Self {
             index,
+            seat,
             disk: MemoryVfs::new(),
             clock,
             life: None,
@@ -85,6 +106,8 @@ impl Host {
             sync_factor: 1,
             stalled_until_us: 0,
             crash_next_start: None,
+            emptied: false,
+            has_power: true,
         }
     }
 
@@ -103,6 +126,16 @@ impl Host {
 
     pub(crate) fn is_paused(&self) -> bool {
         self.paused
+    }
+
+    /// Lives so far.
+    pub(crate) fn lives(&self) -> u32 {
+        self.lives
+    }
+
+    /// Whether its member will never run again.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.refused.is_some() || self.emptied
     }
 
     /// Whether clients are served.
@@ -125,6 +158,11 @@ impl Host {
         self.life.as_ref().map(|life| &life.node)
     }
 
+    /// An id for a request that is made at this member.
+    pub(crate) fn next_request_id(&self) -> u64 {
+        self.life.as_ref().map_or(0, |life| life.settings.ids.next_id())
+    }
+
     /// Whether nothing is under way in it: no job, no write, no slice.
     pub(crate) fn is_idle(&self) -> bool {
         self.life.as_ref().is_none_or(|life| life.is_idle())
@@ -132,17 +170,25 @@ impl Host {
 
     /// Starts the process on what its disk holds.
     pub(crate) fn start(&mut self, core: &mut Core) {
-        if self.life.is_some() || self.held > 0 || self.refused.is_some() {
+        if self.seat == Seat::Nobody || self.life.is_some() || self.held > 0 || self.refused.is_some() {
+            return;
+        }
+        if self.emptied && !is_planted(Bug::EmptiedMemberVotes) {
+            // The others know a member of this id that was started: it would not be that one any more.
+            core.trace.say(core.now_us, &self.name(), || "refuses to start: its data is gone".to_owned());
+            self.refused = Some("its data is gone".to_owned());
             return;
         }
         self.lives += 1;
+        self.has_power = true;
         self.excused = self.disk_trouble > 0;
         core.starts += 1;
         if let Some(ops) = self.crash_next_start.take() {
             self.disk.crash_after(self.disk.ops() + ops);
         }
         let vfs: Arc<dyn Vfs> = Arc::new(self.disk.clone());
-        let wanted = start_of(&core.options, self.index, core.dice.bits(), self.now_ms(core));
+        let nonce = core.dice.bits();
+        let wanted = start_of(&core.options, self.seat, core.ids[self.index], nonce, self.now_ms(core));
         let opened = recovery::open(&vfs, Path::new(DATA_DIR), wanted);
         let outcome = opened.as_ref().map(|opened| opened.report.clone()).map_err(ToString::to_string);
         core.trace.note(core.now_us, Kind::Life, self.index as u64, u64::from(self.lives), u64::from(outcome.is_ok()));
@@ -185,13 +231,24 @@ impl Host {
         core.after(after_us, Happening::Start { host: self.index });
     }
 
-    /// The process is gone, whatever it was doing. Its disk keeps what was written.
+    /// The process is gone, whatever it was doing. Its disk keeps what was written, and its system resets its connections.
     pub(crate) fn kill(&mut self, core: &mut Core) {
+        if self.life.is_some() {
+            self.end(core);
+            core.reset_peers(self.index);
+        }
+    }
+
+    /// The process is gone.
+    fn end(&mut self, core: &mut Core) {
         self.paused = false;
         self.backlog.clear();
         let Some(life) = self.life.take() else { return };
+        core.break_lines(self.index, life.lines.all());
         core.trace.note(core.now_us, Kind::Life, self.index as u64, u64::from(self.lives), 2);
         core.trace.say(core.now_us, &self.name(), || "the process is gone".to_owned());
+        // What the process held is dropped with it, and must not tidy up: a process that is killed does not.
+        self.disk = self.disk.outlive();
         drop(life);
         for conn in core.connections.open_to(self.index) {
             let after_us = core.dice.skewed(100, RESET_US_MAX);
@@ -201,14 +258,32 @@ impl Host {
 
     /// The machine loses power: the platter decides what was written. With `restart`, somebody starts it later.
     pub(crate) fn lose_power(&mut self, core: &mut Core, restart: bool) {
-        self.kill(core);
+        self.end(core);
         let seed = core.dice.bits();
         self.disk = self.disk.crash(seed);
         core.trace.note(core.now_us, Kind::Life, self.index as u64, u64::from(self.lives), 3);
         core.trace.say(core.now_us, &self.name(), || format!("loses power (disk as of {seed:x})"));
+        self.has_power = restart;
         if restart {
             self.start_later(core);
         }
+    }
+
+    /// Nothing is left of what was on the disk; no process runs.
+    pub(crate) fn empty_disk(&mut self, core: &mut Core) {
+        self.disk = MemoryVfs::new();
+        self.emptied = true;
+        core.checks.emptied(self.index);
+    }
+
+    /// The machine becomes nobody's.
+    pub(crate) fn vacate(&mut self, core: &mut Core) {
+        self.kill(core);
+        self.seat = Seat::Nobody;
+        self.refused = None;
+        self.crash_next_start = None;
+        self.disk = MemoryVfs::new();
+        self.emptied = false;
     }
 
     /// The process ended by itself.
@@ -268,6 +343,7 @@ impl Host {
             Thread::Log => self.log_synced(core),
             Thread::LogRetry => self.log_retry(core),
             Thread::Job => self.job_ends(core),
+            Thread::Read => self.read_ends(core),
             Thread::Front(front) => self.front_turn(front, core),
             Thread::FrontTick(front) => self.front_tick(front, core),
         }
@@ -284,6 +360,10 @@ impl Host {
     /// A message of another member arrives.
     pub(crate) fn peer(&mut self, from: usize, message: cetera_proto::ceterapb::PeerMessage, core: &mut Core) {
         if self.life.is_none() {
+            // Without power nobody answers, and a machine that nobody starts has none.
+            if self.has_power && core.dice.chance(REFUSED_PER_MILLE) {
+                core.reset_peer(from, self.index);
+            }
             return;
         }
         if self.paused {
@@ -291,6 +371,15 @@ impl Host {
         }
         core.trace.say(core.now_us, &self.name(), || format!("from m{from}: {}", crate::core::show(&message)));
         self.push_event(cetera_node::Event::Peer(vec![message]), core);
+    }
+
+    /// A connection to another member is gone.
+    pub(crate) fn peer_gone(&mut self, gone: u64, core: &mut Core) {
+        if self.life.is_some() && self.paused {
+            return self.backlog.push(Happening::PeerGone { at: self.index, gone });
+        }
+        core.trace.say(core.now_us, &self.name(), || format!("its connection to {gone:x} is gone"));
+        self.push_event(cetera_node::Event::PeerGone(gone), core);
     }
 
     /// Bytes of a client arrive.
@@ -333,14 +422,14 @@ pub(crate) fn founders(members: usize) -> Vec<Member> {
         .collect()
 }
 
-/// How member `index` starts.
-pub(crate) fn start_of(options: &Options, index: usize, nonce: u64, now_ms: u64) -> Start {
+/// How a member starts.
+pub(crate) fn start_of(options: &Options, seat: Seat, member_id: u64, nonce: u64, now_ms: u64) -> Start {
     let founders = founders(options.members);
     let ids: Vec<u64> = founders.iter().map(|founder| founder.id).collect();
     Start {
-        member_id: ids[index],
+        member_id,
         cluster_id: id::cluster_id(&ids),
-        founders,
+        founders: if seat == Seat::Founder { founders } else { Vec::new() },
         limits: StateLimits::default(),
         force_new_cluster: false,
         tick_ms: options.tick_ms,
@@ -348,7 +437,13 @@ pub(crate) fn start_of(options: &Options, index: usize, nonce: u64, now_ms: u64)
         pre_vote: options.pre_vote,
         nonce,
         now_ms,
-        wal: WalOptions { segment_bytes: options.wal_segment_bytes, salt: nonce, ..WalOptions::default() },
+        wal: WalOptions {
+            segment_bytes: options.wal_segment_bytes,
+            max_bytes: options.wal_max_bytes,
+            salt: nonce,
+            keep_entries: options.keep.0,
+            keep_bytes: options.keep.1,
+        },
         log: RevLogOptions { segment_bytes: options.log_segment_bytes },
         checkpoint_log_bytes: Some(options.checkpoint_log_bytes),
     }

@@ -11,7 +11,7 @@ use cetera_storage::vfs::memory::{Fault as DiskFault, FaultError, MemoryVfs, Op}
 
 use crate::core::{Core, Happening};
 use crate::dice::{Dice, Stream};
-use crate::host::{DATA_DIR, Host};
+use crate::host::{DATA_DIR, Host, Seat};
 use crate::network::Trouble;
 use crate::plan::{FaultKind, Options, Plan, Report};
 use crate::trace::Kind;
@@ -25,6 +25,8 @@ pub(crate) const OVERLAPS_MIN: u64 = 2;
 const FIRST_US: u64 = 1_500_000;
 /// Calm at the end of a run, at least.
 const CALM_US: u64 = 10_000_000;
+/// A run that has not had its faults by then gets other kinds.
+const MORE_US: u64 = 150_000_000;
 /// Room that a disk has while it has no bound.
 const UNBOUNDED: u64 = 1 << 40;
 
@@ -52,6 +54,8 @@ struct Fault {
 pub(crate) struct Nemesis {
     dice: Dice,
     kinds: Vec<FaultKind>,
+    /// Kinds that are added if those of the seed cannot overlap: a member that is down cannot be killed again.
+    more: Vec<FaultKind>,
     faults: Vec<Fault>,
     longest_us: u64,
     active: u64,
@@ -63,7 +67,9 @@ pub(crate) struct Nemesis {
 impl Nemesis {
     pub(crate) fn new(plan: &Plan, options: &Options) -> Self {
         let mut dice = Dice::new(plan.seed, Stream::Nemesis);
-        let possible: Vec<FaultKind> = FaultKind::ALL.iter().copied().filter(|kind| kind.fits(plan.members)).collect();
+        let moves = options.machines > options.members;
+        let fits = |kind: &FaultKind| kind.fits(options.machines) && !(moves && *kind == FaultKind::BitRot);
+        let possible: Vec<FaultKind> = FaultKind::ALL.iter().copied().filter(fits).collect();
         let share = dice.pick(&[150, 300, 500, 800]);
         let mut kinds: Vec<FaultKind> = possible.iter().copied().filter(|_| dice.chance(share)).collect();
         while kinds.len() < 3 {
@@ -71,12 +77,14 @@ impl Nemesis {
         }
         // Left out only now: the dice fall as they would.
         kinds.retain(|kind| !plan.without.contains(kind));
+        let more = possible.into_iter().filter(|kind| !plan.without.contains(kind)).collect();
         let longest_us = dice.pick(&[500_000, 2_000_000, 6_000_000, 15_000_000]);
         let gap_us = dice.pick(&[800_000, 2_000_000, 4_000_000]);
         let ends_us = plan.seconds * 1_000_000 - CALM_US;
         let mut nemesis = Self {
             dice,
             kinds,
+            more,
             faults: Vec::new(),
             longest_us,
             active: 0,
@@ -119,6 +127,9 @@ impl Nemesis {
     /// Two more, one over the other, from now on.
     pub(crate) fn extend(&mut self, core: &mut Core) {
         self.ends_us = core.now_us + 4_000_000;
+        if core.now_us > MORE_US && !self.kinds.is_empty() {
+            self.kinds.append(&mut self.more);
+        }
         for after_us in [100_000, 110_000] {
             let at = self.faults.len();
             self.add(core.now_us + after_us);
@@ -240,7 +251,7 @@ impl World {
                 Some((Undo::Start(vec![member]), format!("m{member}")))
             }
             Blackout => {
-                let members: Vec<usize> = (0..hosts.len()).collect();
+                let members: Vec<usize> = (0..hosts.len()).filter(|at| hosts[*at].seat != Seat::Nobody).collect();
                 members.iter().for_each(|member| down(&mut hosts[*member], true, core));
                 Some((Undo::Start(members), "all members".to_owned()))
             }
@@ -319,12 +330,27 @@ impl World {
                 host.disk.set_capacity(used + room);
                 Some((Undo::Disk(member), format!("m{member}: {room} bytes are left")))
             }
+            DiskLost => {
+                let member = pick(hosts, dice, |host| host.seat != Seat::Nobody && host.refused.is_none())?;
+                if !self.may_lose(member) {
+                    return None;
+                }
+                let World { core, hosts, .. } = self;
+                down(&mut hosts[member], true, core);
+                hosts[member].empty_disk(core);
+                Some((Undo::Start(vec![member]), format!("m{member}")))
+            }
             BitRot => {
-                let rotten = core.checks.rotten.iter().filter(|rotten| **rotten).count();
-                if rotten >= (hosts.len() - 1) / 2 {
+                // A group whose list of members moves is spared: whether enough are left cannot be told.
+                if core.options.machines > core.options.members {
                     return None;
                 }
                 let member = pick(hosts, dice, |host| host.refused.is_none())?;
+                if !self.may_lose(member) {
+                    return None;
+                }
+                let World { core, hosts, nemesis, .. } = self;
+                let dice = &mut nemesis.dice;
                 down(&mut hosts[member], dice.chance(500), core);
                 core.checks.rotten[member] = true;
                 let what = rot(&hosts[member].disk, dice);

@@ -100,6 +100,8 @@ faults! {
     DiskError = "disk-error",
     /// The disk has no room.
     FullDisk = "full-disk",
+    /// A machine's disk is emptied: its member must not come back, and is replaced.
+    DiskLost = "disk-lost",
     /// Stored bytes have changed when a member starts.
     BitRot = "bit-rot",
     /// Connections of clients to a member break.
@@ -118,17 +120,22 @@ impl FaultKind {
             Split | Isolate | OneWay | Loss | Delay | Reorder | Duplicate => members > 1,
             // A member alone that finds damage is right to stay down, and nothing is left to look at; its disk is
             // damaged at the end of the run.
-            BitRot => members > 2,
+            BitRot | DiskLost => members > 2,
             _ => true,
         }
     }
 }
 
+/// Of a thousand runs, those whose members change.
+const MOVES_PER_MILLE: u64 = 500;
+
 /// How the group of a run is configured, drawn from its seed.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Members.
+    /// Founding members.
     pub members: usize,
+    /// Machines: those of the founders, and spare ones.
+    pub machines: usize,
     /// Milliseconds between ticks.
     pub tick_ms: u64,
     /// Milliseconds without a leader before an election.
@@ -137,6 +144,10 @@ pub struct Options {
     pub pre_vote: bool,
     /// Length of the write-ahead log's segments.
     pub wal_segment_bytes: u64,
+    /// Bytes of the write-ahead log at most; a share of it is kept for members that lag.
+    pub wal_max_bytes: u64,
+    /// Applied entries, and their bytes, that are kept in memory for members that lag.
+    pub keep: (usize, usize),
     /// Length of the revision log's segments.
     pub log_segment_bytes: u64,
     /// Log bytes between checkpoints.
@@ -155,6 +166,8 @@ pub struct Options {
     pub delay_us: (u64, u64),
     /// Delays between members and clients.
     pub client_delay_us: (u64, u64),
+    /// Of a thousand pieces of a snapshot, those at which its line breaks.
+    pub line_breaks_per_mille: u64,
     /// Shortest and longest time of a start.
     pub start_us: (u64, u64),
 }
@@ -165,12 +178,17 @@ impl Options {
         let dice = &mut Dice::new(plan.seed, Stream::Options);
         let tick_ms = dice.pick(&[20, 50, 100, 100, 100]);
         let far = dice.chance(200);
+        let spare = dice.pick(&[2, 3, 4]);
+        let moves = dice.chance(MOVES_PER_MILLE);
         Self {
             members: plan.members,
+            machines: plan.members + if moves { spare } else { 0 },
             tick_ms,
             election_ms: tick_ms * dice.pick(&[5, 10, 10, 10, 20]),
             pre_vote: dice.chance(900),
             wal_segment_bytes: dice.pick(&[8 << 10, 16 << 10, 64 << 10, 256 << 10]),
+            wal_max_bytes: dice.pick(&[2 << 20, 4 << 20, 1 << 30]),
+            keep: dice.pick(&[(5, 1 << 10), (30, 8 << 10), (200, 64 << 10), (5_000, 16 << 20)]),
             log_segment_bytes: dice.pick(&[8 << 10, 32 << 10, 128 << 10]),
             checkpoint_log_bytes: dice.pick(&[8 << 10, 16 << 10, 32 << 10, 128 << 10]),
             fronts: dice.pick(&[1, 1, 2, 3]),
@@ -189,6 +207,7 @@ impl Options {
             job_us: dice.pick(&[(100, 5_000), (1_000, 200_000), (10_000, 3_000_000)]),
             delay_us: if far { (10_000, 25_000) } else { dice.pick(&[(50, 200), (100, 1_000), (200, 3_000)]) },
             client_delay_us: dice.pick(&[(20, 100), (50, 1_000), (1_000, 20_000)]),
+            line_breaks_per_mille: dice.pick(&[0, 0, 10, 50]),
             start_us: dice.pick(&[(1_000, 50_000), (50_000, 500_000)]),
         }
     }

@@ -10,7 +10,7 @@ use cetera_state::StateHash;
 use cetera_storage::vfs::{Vfs, memory::MemoryVfs};
 
 use crate::core::Core;
-use crate::host::{DATA_DIR, start_of};
+use crate::host::{DATA_DIR, Seat, start_of};
 use crate::nemesis::rot;
 use crate::world::World;
 
@@ -31,7 +31,8 @@ pub(crate) fn look(world: &mut World) {
         return;
     }
     let seed = core.dice.bits();
-    let Ok(sound) = open(hosts[member].disk.crash(seed), member, core) else {
+    let who = (hosts[member].seat, core.ids[member]);
+    let Ok(sound) = open(hosts[member].disk.crash(seed), who, core) else {
         return core.checks.violated(format!("member {member}: a copy of its disk cannot be opened"));
     };
     for _ in 0..CHANGES {
@@ -39,7 +40,7 @@ pub(crate) fn look(world: &mut World) {
         let mut dice = core.dice.clone();
         core.dice.bits();
         let Some(place) = rot(&disk, &mut dice) else { continue };
-        let Ok(found) = open(disk, member, core) else { continue };
+        let Ok(found) = open(disk, who, core) else { continue };
         let same_state = found.applied == sound.applied
             && (found.state.finished != sound.state.finished || found.state.sum == sound.state.sum);
         let same_store = found.store.is_err() || found.store == sound.store;
@@ -53,9 +54,9 @@ pub(crate) fn look(world: &mut World) {
     }
 }
 
-fn open(disk: MemoryVfs, member: usize, core: &mut Core) -> Result<Found, String> {
+fn open(disk: MemoryVfs, (seat, member): (Seat, u64), core: &mut Core) -> Result<Found, String> {
     let vfs: Arc<dyn Vfs> = Arc::new(disk);
-    let start = start_of(&core.options, member, core.dice.bits(), 0);
+    let start = start_of(&core.options, seat, member, core.dice.bits(), 0);
     let opened = recovery::open(&vfs, Path::new(DATA_DIR), start).map_err(|error| error.to_string())?;
     let state = opened.node.state();
     let hash = opened.node.published().view.hash_kv(0).map_err(|error| error.to_string());

@@ -48,26 +48,22 @@ pub type Cast<'a> = &'a mut dyn FnMut(&Plan, &mut Dice) -> Vec<Box<dyn Client>>;
 /// Runs the plan with these clients.
 pub fn run_with(plan: &Plan, cast: Cast<'_>) -> Report {
     plant(plan);
-    listen_for_panics();
     let mut world = World::new(plan);
     let mut report = Report { seed: plan.seed, members: plan.members, ..Report::default() };
-    let ended = panic::catch_unwind(AssertUnwindSafe(|| judge(plan, cast, &mut world, &mut report)));
-    if ended.is_err() {
-        let what = LAST_PANIC.with_borrow_mut(std::mem::take);
+    if let Err(what) = listened(|| judge(plan, cast, &mut world, &mut report)) {
         world.core.checks.violated(format!("panic: {what}"));
     }
-    IN_RUN.set(false);
     finish(world, &mut report);
     report
 }
 
 #[cfg(feature = "plants")]
-fn plant(plan: &Plan) {
+pub(crate) fn plant(plan: &Plan) {
     cetera_plant::plant(plan.plant);
 }
 
 #[cfg(not(feature = "plants"))]
-fn plant(plan: &Plan) {
+pub(crate) fn plant(plan: &Plan) {
     assert!(plan.plant.is_none(), "this build has no planted bugs: it needs the feature `plants`");
 }
 
@@ -92,12 +88,39 @@ fn listen_for_panics() {
     IN_RUN.set(true);
 }
 
+/// Does it; a panic comes back as its words.
+pub(crate) fn listened<T>(done: impl FnOnce() -> T) -> Result<T, String> {
+    listen_for_panics();
+    let ended = panic::catch_unwind(AssertUnwindSafe(done));
+    IN_RUN.set(false);
+    ended.map_err(|_| LAST_PANIC.with_borrow_mut(std::mem::take))
+}
+
+/// The end of a story: all come to rest, are equal, start again, and the history is judged. What was wrong.
+pub(crate) fn settle_and_judge(world: &mut World) -> Vec<String> {
+    let calm = until(world, SETTLE_US, World::is_settled);
+    if calm {
+        until(world, DRAIN_US, |_| false);
+        world.compare_stores();
+    } else {
+        world.core.checks.violated("liveness: the members do not settle".to_owned());
+    }
+    world.core.connections.finish(world.core.now_us, calm);
+    if calm {
+        restart(world);
+    }
+    let history = std::mem::take(&mut world.core.connections.history);
+    world.judge_history(&history);
+    std::mem::take(&mut world.core.checks.violations)
+}
+
 fn judge(plan: &Plan, cast: Cast<'_>, world: &mut World, report: &mut Report) {
     let clients = cast(plan, &mut Dice::new(plan.seed, Stream::Clients));
     for client in clients.into_iter().take(plan.clients.unwrap_or(usize::MAX)) {
         world.join(client);
     }
     world.nemesis.schedule(&mut world.core);
+    world.operator.schedule(&mut world.core);
     let calm = stages(plan, world, report);
     world.core.connections.finish(world.core.now_us, calm);
     if calm {
@@ -134,14 +157,20 @@ fn stages(plan: &Plan, world: &mut World, report: &mut Report) -> bool {
     world.heal();
     let healed_us = world.core.now_us;
     world.nemesis.ends_us = healed_us;
-    let living: Vec<usize> = world.hosts.iter().filter(|host| host.refused.is_none()).map(|host| host.index).collect();
+    let reorganized = until(world, RUN_US_MAX / 20, |world| world.operator.is_idle());
+    if !reorganized {
+        world.core.checks.violated("liveness: a change of the membership does not come to its end".to_owned());
+        return false;
+    }
+    let living = world.voters();
+    let ids = world.core.ids.clone();
     let probes: Vec<(usize, usize)> =
         living.iter().map(|member| (*member, world.join(Box::new(Probe::new(*member))))).collect();
     let election_us = world.core.options.election_ms * 1_000;
     let bound_us = RECOVERY_ELECTIONS * election_us + RECOVERY_US;
-    // A member that finds damage when it is started now is not among the living.
+    // A member that finds damage when it is started now is not among the living; nor is one whose removal was under way.
     let serves = |world: &World, (member, probe): (usize, usize)| {
-        world.hosts[member].refused.is_some() || world.is_at_rest(probe)
+        world.hosts[member].refused.is_some() || world.is_at_rest(probe) || !world.belongs(ids[member])
     };
     let served = until(world, bound_us, |world| probes.iter().all(|probe| serves(world, *probe)));
     report.recovered_us = world.core.now_us - healed_us;
@@ -188,7 +217,7 @@ fn stages(plan: &Plan, world: &mut World, report: &mut Report) -> bool {
 }
 
 /// Lets the world go on until `done`, or for `at_most_us`; whether it was done.
-fn until(world: &mut World, at_most_us: u64, mut done: impl FnMut(&mut World) -> bool) -> bool {
+pub(crate) fn until(world: &mut World, at_most_us: u64, mut done: impl FnMut(&mut World) -> bool) -> bool {
     let begun_us = world.core.now_us;
     world.core.after(0, Happening::Look);
     loop {
@@ -232,7 +261,7 @@ fn restart(world: &mut World) {
 }
 
 fn finish(world: World, report: &mut Report) {
-    let World { core, hosts, nemesis, .. } = world;
+    let World { core, hosts, nemesis, operator, .. } = world;
     let history = &core.connections.history;
     report.trace_hash = core.trace.hash();
     report.trace_events = core.trace.events();
@@ -249,6 +278,10 @@ fn finish(world: World, report: &mut Report) {
         })
         .sum();
     report.faults = nemesis.counts;
+    report.faults.extend(operator.counts);
+    if core.snapshots > 0 {
+        report.faults.insert("snapshot", core.snapshots);
+    }
     report.overlaps = nemesis.overlaps;
     report.starts = core.starts;
     report.refused_starts = hosts.iter().filter(|host| host.refused.is_some()).count() as u64;

@@ -29,6 +29,10 @@ pub(crate) enum Kind {
     Life,
     /// A new picture.
     Picture,
+    /// A lost connection between members, noticed.
+    PeerGone,
+    /// Something over the line of a snapshot.
+    Wire,
 }
 
 const MULTIPLY: u64 = 0x9e37_79b9_7f4a_7c15;

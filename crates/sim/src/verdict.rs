@@ -5,13 +5,20 @@ use std::time::Duration;
 use cetera_check::history::History;
 use cetera_check::{Limits, Summary};
 
+use crate::host::Seat;
 use crate::nemesis::PPM_MAX;
 use crate::world::World;
 
 impl World {
     /// Whether all living members have applied the same, and have nothing under way.
     pub(crate) fn is_settled(&mut self) -> bool {
-        let living = || self.hosts.iter().filter(|host| host.refused.is_none());
+        let members = self.membership().members;
+        let seated = self.core.ids.iter().filter(|id| **id != 0);
+        let belongs = |id: &u64| members.iter().any(|member| member.id == *id);
+        if !seated.clone().all(belongs) || seated.count() != members.len() {
+            return false;
+        }
+        let living = || self.hosts.iter().filter(|host| host.seat != Seat::Nobody && host.refused.is_none());
         let first = living().next().and_then(|host| host.applied());
         living().all(|host| {
             let idle = host.is_idle();

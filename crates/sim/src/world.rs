@@ -10,8 +10,9 @@ use crate::clock::Clock;
 use crate::connection::WatchSend;
 use crate::core::{Answer, Core, Happening, Packet};
 use crate::dice::{Dice, Stream};
-use crate::host::{Host, founders};
+use crate::host::{Host, Seat as MachineSeat, founders};
 use crate::nemesis::Nemesis;
+use crate::operator::Operator;
 use crate::plan::{Options, Plan};
 use crate::trace::{Kind, Trace, digest};
 
@@ -31,25 +32,33 @@ pub(crate) struct World {
     pub(crate) hosts: Vec<Host>,
     seats: Vec<Seat>,
     pub(crate) nemesis: Nemesis,
+    pub(crate) operator: Operator,
     seed: u64,
 }
 
 impl World {
     pub(crate) fn new(plan: &Plan) -> Self {
-        let options = Options::draw(plan);
-        let ids = founders(plan.members).iter().map(|founder| founder.id).collect();
+        Self::with(plan, Options::draw(plan))
+    }
+
+    /// The world of a plan, with options that are not drawn.
+    pub(crate) fn with(plan: &Plan, options: Options) -> Self {
+        let mut ids: Vec<u64> = founders(plan.members).iter().map(|founder| founder.id).collect();
+        ids.resize(options.machines, 0);
         let dice = Dice::new(plan.seed, Stream::World);
         let nemesis = Nemesis::new(plan, &options);
+        let operator = Operator::new(plan, &options);
         let mut core = Core::new(options, ids, dice, Trace::new(plan.trace));
         core.connections.history.first_revision = 1;
         let mut hosts = Vec::new();
-        for index in 0..plan.members {
+        for index in 0..core.ids.len() {
             let shows_us = core.dice.within(0, 1 << 40);
-            hosts.push(Host::new(index, Clock::new(shows_us)));
+            let seat = if index < plan.members { MachineSeat::Founder } else { MachineSeat::Nobody };
+            hosts.push(Host::new(index, Clock::new(shows_us), seat));
             let after_us = core.dice.within(0, FIRST_STARTS_US);
             core.after(after_us, Happening::Start { host: index });
         }
-        Self { core, hosts, seats: Vec::new(), nemesis, seed: plan.seed }
+        Self { core, hosts, seats: Vec::new(), nemesis, operator, seed: plan.seed }
     }
 
     /// A client joins; its number.
@@ -59,6 +68,11 @@ impl World {
         self.seats.push(Seat { client: Some(client), dice });
         self.core.after(0, Happening::Tell { client: number, news: News::Begin });
         number
+    }
+
+    /// A client acts by itself, not because it was told something.
+    pub(crate) fn act<T>(&mut self, client: usize, act: impl FnOnce(&mut dyn Io) -> T) -> T {
+        act(&mut Hand { core: &mut self.core, client, dice: &mut self.seats[client].dice, name: String::new() })
     }
 
     /// How many clients there are.
@@ -96,6 +110,11 @@ impl World {
                 self.core.trace.note(self.core.now_us, Kind::Peer, from as u64, to as u64, content);
                 self.hosts[to].peer(from, message, &mut self.core);
             }
+            Happening::Wire { line, at, wire } => self.hosts[at].wire(line, wire, &mut self.core),
+            Happening::PeerGone { at, gone } => {
+                self.core.trace.note(self.core.now_us, Kind::PeerGone, at as u64, gone, 0);
+                self.hosts[at].peer_gone(gone, &mut self.core);
+            }
             Happening::Up { conn, call, packet } => {
                 let member = self.core.connections.get(conn).member;
                 self.hosts[member].up(conn, call, packet, &mut self.core);
@@ -108,6 +127,7 @@ impl World {
             Happening::Broken { conn } => self.broken(conn),
             Happening::Timeout { conn, call } => self.timeout(conn, call),
             Happening::Tell { client, news } => self.tell(client, news),
+            Happening::Operate => self.operate(),
             Happening::FaultBegins { fault } => self.fault_begins(fault),
             Happening::FaultEnds { fault } => self.fault_ends(fault),
         }
@@ -238,7 +258,7 @@ impl Io for Hand<'_> {
     }
 
     fn members(&self) -> u32 {
-        self.core.options.members as u32
+        self.core.ids.len() as u32
     }
 
     fn connect(&mut self, member: u32) -> Conn {

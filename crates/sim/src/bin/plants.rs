@@ -34,6 +34,16 @@ fn sizes(bug: Bug) -> &'static [usize] {
         | Bug::UncommittedApplied
         | Bug::RevokeByOldLeader
         | Bug::LeaseEarlyAfterLeaderChange
+        | Bug::RemovedMemberCounts
+        | Bug::SnapshotKeepsMembers
+        | Bug::FetchedEntriesShifted
+        | Bug::WatchGapAfterSnapshot
+        | Bug::LearnerCounts
+        | Bug::PromotedUnready
+        | Bug::EmptiedMemberVotes
+        | Bug::LeaseAnswerWithoutRound
+        | Bug::RenewalAnsweredByFollower
+        | Bug::RenewalBeforeRecordCleared
         | Bug::ApplyDependsOnMember => &[3, 5],
         Bug::AckBeforeSync
         | Bug::NoSync

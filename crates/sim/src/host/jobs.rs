@@ -6,7 +6,8 @@
 use std::collections::VecDeque;
 
 use cetera_node::event::{Event, Ticket};
-use cetera_node::job::{Job, JobDone};
+use cetera_node::job::{Job, JobDone, Lane};
+use cetera_node::snapshot::ReceivedSnapshot;
 use cetera_server::node_thread::Work;
 use cetera_server::rpc::NodeAccess as _;
 use cetera_server::seam::Mail;
@@ -16,10 +17,14 @@ use super::Host;
 use crate::core::{Core, Thread};
 use crate::trace::Kind;
 
+/// Shortest and longest time of a read, mostly near the shortest.
+const READ_US: (u64, u64) = (100, 20_000);
+
 enum ShellJob {
     Node(Job),
     Prepare(PrepareJob),
     Work(Ticket, Work),
+    Received(Box<ReceivedSnapshot>),
 }
 
 enum Running {
@@ -28,24 +33,35 @@ enum Running {
     Prepared(Prepared),
 }
 
-/// The jobs that wait, and the one under way.
+/// The jobs that wait, and the one under way; reads, which wait for nothing, have a thread of their own.
 #[derive(Default)]
 pub(super) struct Jobs {
     queue: VecDeque<ShellJob>,
     running: Option<Running>,
+    reads: VecDeque<Job>,
+    reading: Option<Job>,
 }
 
 impl Jobs {
     pub(super) fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.running.is_none()
+        self.queue.is_empty() && self.running.is_none() && self.reads.is_empty() && self.reading.is_none()
     }
 
     pub(super) fn enqueue(&mut self, jobs: Vec<Job>) {
-        self.queue.extend(jobs.into_iter().map(ShellJob::Node));
+        for job in jobs {
+            match job.lane() {
+                Lane::Work => self.queue.push_back(ShellJob::Node(job)),
+                Lane::Reads => self.reads.push_back(job),
+            }
+        }
     }
 
     pub(super) fn enqueue_prepare(&mut self, job: PrepareJob) {
         self.queue.push_back(ShellJob::Prepare(job));
+    }
+
+    pub(super) fn enqueue_received(&mut self, received: ReceivedSnapshot) {
+        self.queue.push_back(ShellJob::Received(Box::new(received)));
     }
 
     pub(super) fn enqueue_work(&mut self, work: Vec<(Ticket, Work)>) {
@@ -56,6 +72,7 @@ impl Jobs {
 impl Host {
     /// Begins a job if one waits and none is under way.
     pub(super) fn jobs_kick(&mut self, core: &mut Core) {
+        self.reads_kick(core);
         let Some(life) = &mut self.life else { return };
         if life.jobs.running.is_some() {
             return;
@@ -65,6 +82,7 @@ impl Host {
             ShellJob::Node(job) => format!("{job:?}"),
             ShellJob::Prepare(_) => "Prepare".to_owned(),
             ShellJob::Work(..) => "Work".to_owned(),
+            ShellJob::Received(received) => format!("{received:?}"),
         };
         let early = core.dice.chance(500);
         let (low, high) = core.options.job_us;
@@ -86,6 +104,32 @@ impl Host {
             }
         }
         self.schedule(takes_us, Thread::Job, core);
+    }
+
+    fn reads_kick(&mut self, core: &mut Core) {
+        let Some(life) = &mut self.life else { return };
+        if life.jobs.reading.is_none()
+            && let Some(job) = life.jobs.reads.pop_front()
+        {
+            life.jobs.reading = Some(job);
+            let (low, high) = READ_US;
+            let takes_us = core.dice.skewed(low, high);
+            self.schedule(takes_us, Thread::Read, core);
+        }
+    }
+
+    /// The read under way ends.
+    pub(super) fn read_ends(&mut self, core: &mut Core) {
+        let Some(life) = &mut self.life else { return };
+        let Some(job) = life.jobs.reading.take() else { return };
+        let done = job.run(&life.vfs, &life.checkpoints);
+        if self.disk.has_stopped() {
+            return;
+        }
+        core.trace.note(core.now_us, Kind::Job, self.index as u64, 1, 0);
+        core.trace.say(core.now_us, &format!("m{}", self.index), || format!("read ends: {done:?}"));
+        self.push_event(Event::Job(done), core);
+        self.reads_kick(core);
     }
 
     fn job_touches_disk(&mut self) {
@@ -136,6 +180,7 @@ impl Host {
                 life.fronts[front].mail.push(Mail::Work(ticket, answer));
                 self.wake_front(ticket.front, core);
             }
+            Running::Begun(ShellJob::Received(received)) => self.snapshot_prepared(*received, core),
             Running::Begun(_) => unreachable!("jobs that touch the disk have done so"),
         }
         self.jobs_kick(core);

@@ -19,6 +19,7 @@ use super::front::Front;
 use super::jobs::Jobs;
 use super::log::Log;
 use super::publish::Publish;
+use super::snapshot::Lines;
 use super::{WALL_MS, node::Turn};
 use crate::core::Core;
 
@@ -108,6 +109,7 @@ pub(super) struct Life {
     pub(super) jobs: Jobs,
     pub(super) fronts: Vec<Front>,
     pub(super) publish: Publish,
+    pub(super) lines: Lines,
     pub(super) vfs: Arc<dyn Vfs>,
     pub(super) checkpoints: PathBuf,
     /// Holds the lock of the directory.
@@ -116,7 +118,7 @@ pub(super) struct Life {
 
 impl Life {
     pub(super) fn new(opened: Opened, vfs: Arc<dyn Vfs>, index: usize, core: &Core) -> Self {
-        let Opened { mut node, wal, checkpoints, data_dir, ids: (member_id, _), report, .. } = opened;
+        let Opened { mut node, wal, checkpoints, snapshots, data_dir, ids: (member_id, _), report, .. } = opened;
         if report.sole_voter {
             node.campaign();
         }
@@ -146,6 +148,7 @@ impl Life {
             jobs: Jobs::default(),
             fronts,
             publish: Publish::default(),
+            lines: Lines::new(snapshots),
             vfs,
             checkpoints,
             _data_dir: data_dir,

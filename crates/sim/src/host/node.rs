@@ -7,6 +7,7 @@ use cetera_server::seam::Mail;
 use super::Host;
 use super::log::{BATCH_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES};
 use crate::core::{Core, Thread};
+use crate::operator::{self, OPERATOR_SLOTS};
 use crate::trace::Kind;
 
 /// How often the free space of the disk is looked at, in milliseconds.
@@ -35,7 +36,7 @@ impl Turn {
 
 impl Host {
     /// Something for the node.
-    pub(super) fn push_event(&mut self, event: Event, core: &mut Core) {
+    pub(crate) fn push_event(&mut self, event: Event, core: &mut Core) {
         let Some(life) = &mut self.life else { return };
         life.turn.events.push(event);
         self.wake_node(core);
@@ -105,14 +106,20 @@ impl Host {
         if let Some(through) = effects.release_wal {
             life.log.release(through);
         }
+        if let Some(through) = effects.wal.iter().filter_map(|write| write.batch.restart).max() {
+            core.trace.say(core.now_us, &format!("m{index}"), || format!("takes over a snapshot at {through}"));
+            core.checks.mirror(index).snapshot(through);
+            core.snapshots += 1;
+        }
         life.log.enqueue(effects.wal);
+        core.checks.stepped(index, &life.node);
         if let Some(published) = &effects.publish {
             core.checks.look(index, &life.node, published);
             core.trace.note(core.now_us, Kind::Picture, index as u64, published.applied_index, published.term);
             let before = cetera_server::rpc::NodeAccess::published(&life.access);
             if (before.leader, before.term) != (published.leader, published.term) {
                 core.trace.say(core.now_us, &format!("m{index}"), || {
-                    let leader = core.ids.iter().position(|id| *id == published.leader);
+                    let leader = core.ids.iter().position(|id| *id != 0 && *id == published.leader);
                     format!("term {}, leader {}", published.term, leader.map_or("none".to_owned(), |m| format!("m{m}")))
                 });
             }
@@ -131,6 +138,7 @@ impl Host {
             }
             core.send_peer(index, message);
         }
+        self.send_snapshots(effects.snapshots, core);
         let life = self.life.as_mut().expect("nothing above ends it");
         life.jobs.enqueue(effects.jobs);
         life.turn.more = effects.more;
@@ -152,7 +160,9 @@ impl Host {
     /// Answers leave for whoever asked.
     fn reply(&mut self, replies: Vec<(Ticket, Reply)>, core: &mut Core) {
         for (ticket, reply) in replies {
-            if ticket.front == OWN_FRONT {
+            if ticket.front == OWN_FRONT && ticket.slot > OPERATOR_SLOTS {
+                core.told_operator.push((ticket.slot, operator::outcome(&reply)));
+            } else if ticket.front == OWN_FRONT {
                 self.published_reply(ticket.slot, &reply, core);
             } else if let Some(life) = &mut self.life {
                 let front = usize::from(ticket.front);

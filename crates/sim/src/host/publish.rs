@@ -9,8 +9,9 @@ use prost::Message as _;
 use super::Host;
 use crate::core::Core;
 
-/// Time to wait for an answer before the next try, in milliseconds.
-const PATIENCE_MS: u64 = 10_000;
+/// Time to wait for an answer before the next try, in election timeouts: a proposal may be lost with the leader it was
+/// sent to, and to propose it twice does no harm.
+const PATIENCE_ELECTIONS: u64 = 3;
 /// The cluster version that is decided.
 const CLUSTER_VERSION: &str = "3.7.0";
 
@@ -42,9 +43,10 @@ impl Host {
     /// Tries, if no try is under way.
     pub(super) fn publish_step(&mut self, core: &mut Core) {
         let now_ms = self.now_ms(core);
+        let patience_ms = PATIENCE_ELECTIONS * core.options.election_ms;
         let Some(life) = &mut self.life else { return };
         let publish = &mut life.publish;
-        if publish.is_done() || publish.waiting_since_ms.is_some_and(|since| now_ms < since + PATIENCE_MS) {
+        if publish.is_done() || publish.waiting_since_ms.is_some_and(|since| now_ms < since + patience_ms) {
             return;
         }
         publish.tries += 1;
