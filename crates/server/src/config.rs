@@ -10,6 +10,7 @@ pub use url::Url;
 
 use crate::flags::{self, Note, Stop, Values};
 use crate::log::{self, Format, Level};
+use crate::tls::TlsFiles;
 
 /// The release of etcd whose contract we keep; clients and tools read it as the version.
 pub const VERSION: &str = "3.7.1";
@@ -72,6 +73,8 @@ pub struct Config {
     pub election_ms: u64,
     /// `--initial-election-tick-advance`.
     pub election_tick_advance: bool,
+    /// Certificates of the peer port.
+    pub peer_tls: TlsFiles,
     /// `--raft-read-timeout`.
     pub raft_read_timeout: Duration,
     /// `--raft-write-timeout`.
@@ -157,6 +160,7 @@ impl Config {
             heartbeat_ms: number(&values, "heartbeat-interval")?,
             election_ms: number(&values, "election-timeout")?,
             election_tick_advance: values.bool("initial-election-tick-advance"),
+            peer_tls: peer_tls(&values),
             raft_read_timeout: values.duration("raft-read-timeout").max(RAFT_TIMEOUT_MIN),
             raft_write_timeout: values.duration("raft-write-timeout").max(RAFT_TIMEOUT_MIN),
             pre_vote: values.bool("pre-vote"),
@@ -182,10 +186,21 @@ impl Config {
     fn validate(&self) -> Result<(), String> {
         for url in self.listeners() {
             url.check_bindable()?;
+            if url.scheme == "https" && self.listen_peer.contains(url) {
+                continue;
+            }
             if url.scheme != "http" {
                 return Err(format!(
                     "listening on {} is not supported by this version of cetera: only http is",
                     url.scheme
+                ));
+            }
+        }
+        for url in self.listen_peer.iter().filter(|url| url.scheme == "https") {
+            if self.peer_tls.cert.is_empty() && !self.peer_tls.auto {
+                return Err(format!(
+                    "cannot listen on TLS for {}:{}: KeyFile and CertFile are not presented",
+                    url.host, url.port
                 ));
             }
         }
@@ -283,6 +298,19 @@ pub fn version_text() -> String {
         "etcd Version: {VERSION}\nGit SHA: {GIT_SHA}\nGo Version: none\nGo OS/Arch: {}/{arch}\n",
         std::env::consts::OS
     )
+}
+
+fn peer_tls(values: &Values) -> TlsFiles {
+    let text = |name: &str| values.text(name).to_string();
+    TlsFiles {
+        cert: text("peer-cert-file"),
+        key: text("peer-key-file"),
+        client_cert: text("peer-client-cert-file"),
+        client_key: text("peer-client-key-file"),
+        ca: text("peer-trusted-ca-file"),
+        auto: values.bool("peer-auto-tls"),
+        allowed_hostnames: values.list("peer-cert-allowed-hostname"),
+    }
 }
 
 fn number<N: std::str::FromStr>(values: &Values, name: &str) -> Result<N, String> {

@@ -24,6 +24,7 @@ pub mod proposer;
 mod remote;
 pub mod rpc;
 pub mod seam;
+pub mod tls;
 pub mod versions;
 
 pub use program::main;

@@ -25,6 +25,7 @@ mod probe;
 mod queue;
 mod receive;
 mod snapshot;
+mod stream;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -49,6 +50,7 @@ use self::queue::Queue;
 use crate::config::Url;
 use crate::front::thread::listen;
 use crate::node_thread::NodeHandle;
+use crate::tls::Tls;
 
 /// Messages that wait for the peers' thread at most; beyond it they are dropped.
 const OUTBOX_MESSAGES_MAX: usize = 1 << 16;
@@ -78,6 +80,8 @@ pub struct PeerOptions {
     pub read_timeout: Duration,
     /// Connections that take nothing for this long are closed (`--raft-write-timeout`).
     pub write_timeout: Duration,
+    /// For https URLs.
+    pub tls: Option<Tls>,
 }
 
 /// How the node and others reach the peers' thread. Cheap to clone.
@@ -204,7 +208,11 @@ pub struct Peers {
 }
 
 /// A listener of the peer port that is bound and not yet served.
-pub struct PeerListener(TcpListener);
+pub struct PeerListener {
+    listener: TcpListener,
+    /// Whether it speaks TLS.
+    secure: bool,
+}
 
 impl PeerListener {
     /// Binds a URL.
@@ -212,7 +220,7 @@ impl PeerListener {
     /// # Errors
     /// The name does not resolve or the address cannot be bound.
     pub fn bind(url: &Url) -> io::Result<PeerListener> {
-        listen(url).map(PeerListener)
+        Ok(PeerListener { listener: listen(url)?, secure: url.scheme == "https" })
     }
 
     /// Where it listens.
@@ -220,7 +228,7 @@ impl PeerListener {
     /// # Errors
     /// The system's.
     pub fn address(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.listener.local_addr()
     }
 }
 
@@ -248,7 +256,7 @@ impl Peers {
             local.block_on(&runtime, async move {
                 let net = Rc::new(Net::new(options, shared, node, http));
                 for listener in listeners {
-                    tokio::task::spawn_local(accept::listen(listener.0, Rc::clone(&net)));
+                    tokio::task::spawn_local(accept::listen(listener.listener, listener.secure, Rc::clone(&net)));
                 }
                 // A task of its own: polled in turn with the connections.
                 let _ = tokio::task::spawn_local(net.run()).await;

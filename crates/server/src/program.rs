@@ -22,6 +22,7 @@ use crate::open_files;
 use crate::peer::{PeerListener, PeerOptions, Peers, PeersHandle};
 use crate::proposer::Proposer;
 use crate::rpc::{RpcServices, Settings, watch::WatchService};
+use crate::tls::{self, Tls};
 use crate::versions;
 
 /// Request messages may be this much longer than `--max-request-bytes` (G-2).
@@ -104,13 +105,14 @@ fn serve(config: Config) -> Result<(), String> {
     open_files::raise()?;
     let listeners = bind(&config)?;
     let peer_listeners = bind_peers(&config)?;
+    let tls = peer_tls(&config)?;
     let handle = PeersHandle::default();
     let Some(running) = bootstrap::start(&config, handle.clone())? else {
         ending::say_removed();
         return Ok(());
     };
     let settings = settings(&config, &running);
-    let peers = start_peers(&config, &running, Arc::clone(&settings), handle.clone(), peer_listeners)?;
+    let peers = start_peers(&config, &running, Arc::clone(&settings), handle.clone(), peer_listeners, tls)?;
     // What is asked on the metrics port is asked of a member that waits for its cluster too; clients wait in the listeners'
     // backlogs until it is ready.
     let (at_once, when_ready) = listeners.into_iter().partition(|bound| bound.serving() == Serving::Metrics);
@@ -257,12 +259,22 @@ fn bind_peers(config: &Config) -> Result<Vec<PeerListener>, String> {
     config.listen_peer.iter().map(bind).collect()
 }
 
+/// Certificates of the peer port, also for what is asked of other members before the transport is there.
+fn peer_tls(config: &Config) -> Result<Option<Tls>, String> {
+    let tls = Tls::load(&config.peer_tls)?;
+    if let Some(tls) = &tls {
+        tls::set_peer_client(tls);
+    }
+    Ok(tls)
+}
+
 fn start_peers(
     config: &Config,
     running: &Running,
     settings: Arc<Settings>,
     handle: PeersHandle,
     listeners: Vec<PeerListener>,
+    tls: Option<Tls>,
 ) -> Result<Peers, String> {
     let options = PeerOptions {
         member_id: running.member_id,
@@ -272,6 +284,7 @@ fn start_peers(
         snapshots: Arc::clone(&running.snapshots),
         read_timeout: config.raft_read_timeout,
         write_timeout: config.raft_write_timeout,
+        tls,
     };
     let http = Arc::new(PeerEndpoints::new(running.handle.clone(), settings));
     Peers::start(handle, options, listeners, running.handle.clone(), http).map_err(|error| error.to_string())

@@ -11,6 +11,7 @@ use cetera_state::member::{self, Member};
 
 use crate::config::Url;
 use crate::log;
+use crate::tls;
 
 /// Longest answer taken, in bytes: a list of a thousand members is shorter.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
@@ -127,13 +128,17 @@ fn ask(method: &str, url: &str, path: &str, timeout: Duration) -> Result<Answer,
     let verb = if method == "GET" { "Get" } else { "Post" };
     let failed = |error: &dyn std::fmt::Display| format!("{verb} {:?}: {error}", format!("{url}{path}"));
     let parsed = Url::parse(url).map_err(|error| failed(&error))?;
-    if parsed.scheme != "http" {
+    if parsed.scheme != "http" && parsed.scheme != "https" {
         return Err(failed(&format_args!("scheme {} is not supported", parsed.scheme)));
     }
     let until = Instant::now() + timeout;
     let bytes = exchange(method, &parsed, path, until).map_err(|error| failed(&error))?;
     parse(&bytes).map_err(|error| failed(&error))
 }
+
+trait ReadWrite: std::io::Read + std::io::Write {}
+
+impl<T: std::io::Read + std::io::Write> ReadWrite for T {}
 
 fn exchange(method: &str, url: &Url, path: &str, until: Instant) -> std::io::Result<Vec<u8>> {
     let left = || match until.saturating_duration_since(Instant::now()) {
@@ -149,8 +154,15 @@ fn exchange(method: &str, url: &Url, path: &str, until: Instant) -> std::io::Res
             break;
         }
     }
-    let mut stream = connected?;
-    stream.set_write_timeout(Some(left()?))?;
+    let socket = connected?;
+    socket.set_write_timeout(Some(left()?))?;
+    let mut stream: Box<dyn ReadWrite> = match url.scheme.as_str() {
+        "https" => Box::new(
+            tls::wrap_blocking(socket.try_clone()?, &url.host)
+                .unwrap_or_else(|| Err(std::io::Error::other("this member has no certificates for its peers")))?,
+        ),
+        _ => Box::new(socket.try_clone()?),
+    };
     let host = match url.host.contains(':') {
         true => format!("[{}]", url.host),
         false => url.host.clone(),
@@ -161,11 +173,14 @@ fn exchange(method: &str, url: &Url, path: &str, until: Instant) -> std::io::Res
     let mut bytes = Vec::new();
     let mut chunk = [0; 16 << 10];
     loop {
-        stream.set_read_timeout(Some(left()?))?;
-        match stream.read(&mut chunk)? {
-            0 => return Ok(bytes),
-            _ if bytes.len() > ANSWER_BYTES_MAX => return Err(std::io::Error::other("the answer is too long")),
-            count => bytes.extend_from_slice(&chunk[..count]),
+        socket.set_read_timeout(Some(left()?))?;
+        match stream.read(&mut chunk) {
+            // A member that closes without a last word of TLS has said all of it if its length says so.
+            Ok(0) => return Ok(bytes),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(bytes),
+            Err(error) => return Err(error),
+            Ok(_) if bytes.len() > ANSWER_BYTES_MAX => return Err(std::io::Error::other("the answer is too long")),
+            Ok(count) => bytes.extend_from_slice(&chunk[..count]),
         }
     }
 }

@@ -17,6 +17,7 @@ use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::spawn_local;
 
@@ -29,6 +30,7 @@ use super::snapshot;
 use crate::clock;
 use crate::config::VERSION;
 use crate::log;
+use crate::tls::HANDSHAKE_TIMEOUT;
 
 /// Open connections of the peer port at most; others wait in the listener's backlog.
 const CONNECTIONS_MAX: usize = 4_096;
@@ -38,7 +40,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Accepts until the thread ends.
-pub(super) async fn listen(listener: std::net::TcpListener, net: Rc<Net>) {
+pub(super) async fn listen(listener: std::net::TcpListener, secure: bool, net: Rc<Net>) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return log::error!("cannot serve a listener", "error" = log::Shown(error)),
@@ -54,7 +56,7 @@ pub(super) async fn listen(listener: std::net::TcpListener, net: Rc<Net>) {
                 let (open, net) = (Rc::clone(&open), Rc::clone(&net));
                 open.set(open.get() + 1);
                 spawn_local(async move {
-                    serve(stream, net).await;
+                    begin(stream, secure, net).await;
                     open.set(open.get() - 1);
                 });
             }
@@ -66,9 +68,27 @@ pub(super) async fn listen(listener: std::net::TcpListener, net: Rc<Net>) {
     }
 }
 
-async fn serve(stream: TcpStream, net: Rc<Net>) {
+/// Serves what was accepted, after the handshake if there has to be one.
+async fn begin(stream: TcpStream, secure: bool, net: Rc<Net>) {
     // Without it the connection works too.
     let _ = stream.set_nodelay(true);
+    if !secure {
+        return serve(stream, net).await;
+    }
+    let Some(tls) = net.tls().cloned() else { return };
+    let address = stream.peer_addr().map_or_else(|_| String::new(), |address| address.to_string());
+    let rejected = |error: &dyn std::fmt::Display| {
+        log::warning!("rejected connection on peer endpoint", "remote-addr" = address, "error" = log::Shown(error));
+    };
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream)).await {
+        Ok(Ok(stream)) if tls.is_allowed(stream.get_ref().1.peer_certificates()) => serve(stream, net).await,
+        Ok(Ok(_)) => rejected(&"its certificate names no host that is allowed"),
+        Ok(Err(error)) => rejected(&error),
+        Err(_) => rejected(&"TLS handshake timeout"),
+    }
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, net: Rc<Net>) {
     let upgrade: Rc<Cell<Option<Upgrade>>> = Rc::default();
     let service = service_fn(|request| {
         let (net, upgrade) = (Rc::clone(&net), Rc::clone(&upgrade));

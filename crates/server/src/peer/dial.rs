@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 use std::io;
 use std::time::Duration;
 
-use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::link::Kind;
+use super::stream::PeerStream;
 use crate::config::{Url, VERSION};
+use crate::tls::Tls;
 
 /// The path that is upgraded.
 pub(super) const PATH: &str = "/cetera/peer";
@@ -25,7 +25,7 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
 const ANSWER_BYTES_MAX: usize = 16 << 10;
 
 /// Who dials, and whom.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Hello {
     pub(super) from: u64,
     pub(super) to: u64,
@@ -34,6 +34,8 @@ pub(super) struct Hello {
     pub(super) kind: Kind,
     /// The connection ends if the peer's kernel acknowledges nothing for this long.
     pub(super) write_timeout: Duration,
+    /// For peers whose URL is https.
+    pub(super) tls: Option<Tls>,
 }
 
 /// Why there is no connection.
@@ -70,17 +72,15 @@ impl std::fmt::Display for DialError {
 }
 
 /// Connects to `url` and introduces itself.
-pub(super) async fn in_time(url: &Url, hello: &Hello) -> Result<TcpStream, DialError> {
+pub(super) async fn in_time(url: &Url, hello: &Hello) -> Result<PeerStream, DialError> {
     let late = |_| Err(DialError::Failed(io::ErrorKind::TimedOut.into()));
     tokio::time::timeout(DIAL_TIMEOUT, dial(url, hello)).await.unwrap_or_else(late)
 }
 
-async fn dial(url: &Url, hello: &Hello) -> Result<TcpStream, DialError> {
-    let mut stream = TcpStream::connect((url.host.as_str(), url.port)).await?;
-    stream.set_nodelay(true)?;
-    let millis = u32::try_from(hello.write_timeout.as_millis()).unwrap_or(u32::MAX);
-    sockopt::set_tcp_user_timeout(&stream, millis).map_err(io::Error::from)?;
+async fn dial(url: &Url, hello: &Hello) -> Result<PeerStream, DialError> {
+    let mut stream = PeerStream::connect(url, hello.tls.as_ref(), hello.write_timeout).await?;
     stream.write_all(introduction(url, hello).as_bytes()).await?;
+    stream.flush().await?;
     let (head, body) = answer(&mut stream).await?;
     match status(&head) {
         Some(101) if body.is_empty() => Ok(stream),
@@ -109,7 +109,7 @@ fn introduction(url: &Url, hello: &Hello) -> String {
 }
 
 /// Head and body of the answer; of a body only what came with the head.
-async fn answer(stream: &mut TcpStream) -> io::Result<(Vec<u8>, Vec<u8>)> {
+async fn answer(stream: &mut PeerStream) -> io::Result<(Vec<u8>, Vec<u8>)> {
     let mut read = Vec::new();
     loop {
         if let Some(end) = read.windows(4).position(|window| window == b"\r\n\r\n") {

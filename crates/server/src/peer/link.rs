@@ -6,7 +6,6 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::os::fd::AsFd as _;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,7 +14,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
@@ -23,6 +21,7 @@ use super::dial::{self, DialError, Hello};
 use super::frame::ALIVE;
 use super::net::Net;
 use super::queue::{Queue, SLICES_MAX, skip};
+use super::stream::PeerStream;
 use crate::config::Url;
 use crate::log;
 
@@ -100,10 +99,10 @@ impl Link {
 struct Connected<'a>(&'a Link);
 
 impl<'a> Connected<'a> {
-    fn begin(link: &'a Link, stream: &TcpStream) -> Self {
+    fn begin(link: &'a Link, stream: &PeerStream) -> Self {
         link.connected.set(true);
         // Without a second descriptor all goes through the writer.
-        link.queue.connect(stream.as_fd().try_clone_to_owned().ok().map(Into::into));
+        link.queue.connect(stream.second());
         Connected(link)
     }
 }

@@ -12,7 +12,6 @@ use cetera_node::event::Event;
 use cetera_proto::ceterapb::{PeerMessage, peer_message::Body};
 use cetera_proto::raftpb::{self, MessageType};
 use cetera_state::member::Member;
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::{JoinHandle, spawn_local};
 
@@ -22,6 +21,7 @@ use super::http::{PeerHttp, REQUESTS_MAX};
 use super::link::{self, End, Kind, Link};
 use super::queue::Queue;
 use super::snapshot::{self, Receiver};
+use super::stream::PeerStream;
 use super::{LAST_WORDS, PeerOptions, PeersHandle, Roster, lock, probe};
 use crate::clock;
 use crate::config::Url;
@@ -29,6 +29,7 @@ use crate::log;
 use crate::metrics::METRICS;
 use crate::metrics::peers::PeerCounters;
 use crate::node_thread::NodeHandle;
+use crate::tls::Tls;
 
 /// Bytes of proposals in one message: a large batch is sent as several, so that no frame grows with the load.
 const PROPOSAL_BYTES_MAX: usize = 1 << 20;
@@ -238,7 +239,8 @@ impl Net {
             let hello = self.hello(id, kind);
             spawn_local(link::run(Rc::clone(&links[kind as usize]), Rc::clone(&urls), hello, Rc::clone(self)))
         });
-        let probing = spawn_local(probe::run(Rc::clone(&urls), Arc::clone(&counters), probe::EVERY));
+        let probing =
+            spawn_local(probe::run(Rc::clone(&urls), Arc::clone(&counters), self.options.tls.clone(), probe::EVERY));
         log::info!("started remote peer", "remote-peer-id" = log::Hex(id));
         Peer { counters, probing, urls, links, encoders: Default::default(), tasks, dropped: false }
     }
@@ -251,11 +253,12 @@ impl Net {
             peer_urls: self.options.advertise_peer.join(","),
             kind,
             write_timeout: self.options.write_timeout,
+            tls: self.options.tls.clone(),
         }
     }
 
     /// A connection for a snapshot, by whichever of the peer's URLs answers.
-    pub(super) async fn dial_for_snapshot(&self, to: u64) -> io::Result<TcpStream> {
+    pub(super) async fn dial_for_snapshot(&self, to: u64) -> io::Result<PeerStream> {
         let urls = self.peers.borrow().get(&to).map(|peer| peer.urls.borrow().clone()).unwrap_or_default();
         let hello = self.hello(to, Kind::Snapshot);
         let mut last = io::Error::new(io::ErrorKind::NotFound, "no URL is known");
@@ -380,6 +383,10 @@ impl Net {
     fn tell_active(&self, peer: u64) {
         let connected = lock(&self.shared.0.facts).connected_since_ms(peer).is_some();
         METRICS.peer(peer).set_active(connected);
+    }
+
+    pub(super) fn tls(&self) -> Option<&Tls> {
+        self.options.tls.as_ref()
     }
 
     pub(super) fn member_id(&self) -> u64 {

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
+use super::stream::PeerStream;
 use crate::config::Url;
 use crate::metrics::peers::PeerCounters;
+use crate::tls::Tls;
 
 /// Between two questions (etcd `ConnReadTimeout - time.Second`).
 pub(super) const EVERY: Duration = Duration::from_secs(4);
@@ -21,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const ANSWER_BYTES_MAX: usize = 4 << 10;
 
 /// Asks until the task is ended.
-pub(super) async fn run(urls: Rc<RefCell<Vec<Url>>>, counters: Arc<PeerCounters>, every: Duration) {
+pub(super) async fn run(urls: Rc<RefCell<Vec<Url>>>, counters: Arc<PeerCounters>, tls: Option<Tls>, every: Duration) {
     let mut at = 0;
     let mut line = None;
     loop {
@@ -31,7 +32,7 @@ pub(super) async fn run(urls: Rc<RefCell<Vec<Url>>>, counters: Arc<PeerCounters>
             urls.get(at % urls.len().max(1)).cloned()
         };
         let Some(url) = url else { continue };
-        match tokio::time::timeout(PATIENCE, ask(line.take(), &url)).await {
+        match tokio::time::timeout(PATIENCE, ask(line.take(), &url, tls.as_ref())).await {
             Ok(Ok((stream, took))) => {
                 counters.round_trips.observe(took);
                 line = Some(stream);
@@ -42,16 +43,16 @@ pub(super) async fn run(urls: Rc<RefCell<Vec<Url>>>, counters: Arc<PeerCounters>
     }
 }
 
-async fn ask(line: Option<TcpStream>, url: &Url) -> io::Result<(TcpStream, Duration)> {
+async fn ask(line: Option<PeerStream>, url: &Url, tls: Option<&Tls>) -> io::Result<(PeerStream, Duration)> {
     let mut stream = match line {
         Some(stream) => stream,
-        None => TcpStream::connect((url.host.as_str(), url.port)).await?,
+        None => PeerStream::connect(url, tls, PATIENCE).await?,
     };
-    stream.set_nodelay(true)?;
     let begun = Instant::now();
     stream
         .write_all(format!("GET /raft/probing HTTP/1.1\r\nHost: {}:{}\r\n\r\n", url.host, url.port).as_bytes())
         .await?;
+    stream.flush().await?;
     let mut answer = Vec::new();
     while !is_whole(&answer)? {
         if answer.len() >= ANSWER_BYTES_MAX {
@@ -110,7 +111,7 @@ mod tests {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
             let url = Url::parse(&format!("http://{}", listener.local_addr().expect("bound"))).expect("a URL");
             let urls = Rc::new(RefCell::new(vec![url]));
-            let asking = tokio::task::spawn_local(run(urls, Arc::clone(&counters), Duration::from_millis(1)));
+            let asking = tokio::task::spawn_local(run(urls, Arc::clone(&counters), None, Duration::from_millis(1)));
             for _ in 0..2 {
                 let (mut stream, _) = listener.accept().await.expect("asked");
                 let mut question = [0; 1024];

@@ -15,6 +15,7 @@ use self::fake::Fake;
 use self::group::{Group, Timing};
 use super::frame::FRAME_BYTES_MAX;
 use super::link::Kind;
+use crate::tls::{Tls, TlsFiles};
 
 /// Nothing here takes as long unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -60,6 +61,67 @@ fn a_group_elects_writes_and_survives_the_stop_of_one() {
         (0..3).all(|at| (0..3).all(|to| to == at || connected(at, to))).then_some(())
     });
     group.stop_all();
+}
+
+#[test]
+fn a_group_over_tls() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let mut authority = rcgen::CertificateParams::new(Vec::new()).expect("no names");
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let of_authority = rcgen::KeyPair::generate().expect("a key");
+    let ca = authority.self_signed(&of_authority).expect("signed");
+    let issuer = rcgen::Issuer::new(authority, of_authority);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let names = vec!["127.0.0.1".to_owned(), "member".to_owned()];
+    let cert = rcgen::CertificateParams::new(names).and_then(|params| params.signed_by(&key, &issuer)).expect("signed");
+    for (name, label, der) in [
+        ("ca", "CERTIFICATE", ca.der().as_ref()),
+        ("cert", "CERTIFICATE", cert.der().as_ref()),
+        ("key", "PRIVATE KEY", key.serialized_der()),
+    ] {
+        std::fs::write(path(name), pem(label, der)).expect("written");
+    }
+    let allowed = |names: &[&str]| TlsFiles {
+        cert: path("cert"),
+        key: path("key"),
+        ca: path("ca"),
+        allowed_hostnames: names.iter().map(|name| (*name).to_owned()).collect(),
+        ..TlsFiles::default()
+    };
+    let automatic = TlsFiles { auto: true, ..TlsFiles::default() };
+    for files in [allowed(&[]), allowed(&["member"]), automatic] {
+        let tls = Tls::load(&files).expect("good files").expect("some files");
+        let mut group = Group::start_with(3, Timing::Quick, Some(tls));
+        let leader = group.leader();
+        group.put((leader + 1) % 3, "by a follower");
+        group.stop_all();
+    }
+    // Verified, and not the name that may call: its dials are turned away.
+    let tls = Tls::load(&allowed(&["stranger"])).expect("good files").expect("some files");
+    let group = Group::start_with(2, Timing::Slow, Some(tls));
+    let mut stream = std::net::TcpStream::connect(group.address(0)).expect("listening");
+    stream.write_all(group.hello(2).as_bytes()).expect("written");
+    // Without TLS there is no answer but an alert.
+    assert!(!fake::head(&mut stream).contains("HTTP/1.1"));
+    assert_eq!(group.peers(0).connected_since_ms(2), None);
+    group.stop_all();
+    let lonely = TlsFiles { ca: String::new(), ..allowed(&[]) };
+    assert!(Tls::load(&lonely).err().expect("nobody to trust").contains("--peer-trusted-ca-file"));
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut body = String::new();
+    for three in der.chunks(3) {
+        let bits = three.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
+        for at in 0..4 {
+            let digit = char::from(DIGITS[(bits >> (18 - 6 * at)) as usize & 63]);
+            body.push(if at > three.len() { '=' } else { digit });
+        }
+    }
+    let lines: Vec<&str> = body.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).expect("ASCII")).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
 #[test]

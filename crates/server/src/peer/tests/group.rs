@@ -25,6 +25,7 @@ use crate::peer::dial::PATH;
 use crate::peer::link::Kind;
 use crate::peer::{PeerListener, PeerOptions, Peers, PeersHandle};
 use crate::rpc::{RequestIds, Settings};
+use crate::tls::Tls;
 
 const CLUSTER_ID: u64 = 0x4d;
 
@@ -49,13 +50,18 @@ pub(super) struct Group {
     disks: Vec<MemoryVfs>,
     members: Vec<Option<Running>>,
     timing: Timing,
+    tls: Option<Tls>,
     lives: u64,
 }
 
 impl Group {
     /// All of `count` members.
     pub(super) fn start(count: usize, timing: Timing) -> Group {
-        let mut group = Self::bound(count, timing);
+        Self::start_with(count, timing, None)
+    }
+
+    pub(super) fn start_with(count: usize, timing: Timing, tls: Option<Tls>) -> Group {
+        let mut group = Self { tls, ..Self::bound(count, timing) };
         for at in 0..count {
             group.restart(at);
         }
@@ -78,6 +84,7 @@ impl Group {
             disks: (0..count).map(|_| MemoryVfs::new()).collect(),
             members: (0..count).map(|_| None).collect(),
             timing,
+            tls: None,
             lives: 0,
         }
     }
@@ -87,7 +94,8 @@ impl Group {
         self.lives += 1;
         let id = at as u64 + 1;
         let vfs: Arc<dyn Vfs> = Arc::new(self.disks[at].clone());
-        let url = |at: usize| format!("http://{}", self.addresses[at]);
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let url = |at: usize| format!("{scheme}://{}", self.addresses[at]);
         let founder = |at: usize| Founder { id: at as u64 + 1, peer_urls: vec![url(at)], ..Default::default() };
         let (tick_ms, election_ms) = match self.timing {
             Timing::Quick => (20, 200),
@@ -130,6 +138,7 @@ impl Group {
             advertise_peer: vec![url(at)],
             remotes: Vec::new(),
             snapshots: Arc::new(Mutex::new(opened.snapshots)),
+            tls: self.tls.clone(),
             read_timeout: PATIENCE,
             write_timeout: PATIENCE,
         };
@@ -144,7 +153,14 @@ impl Group {
             ids: Arc::new(RequestIds::new(id << 48 | 1 << 47)),
         };
         let http = Arc::new(PeerEndpoints::new(handle.clone(), Arc::new(settings)));
-        let peers = Peers::start(peers, options, vec![PeerListener(listener)], handle.clone(), http).expect("a thread");
+        let peers = Peers::start(
+            peers,
+            options,
+            vec![PeerListener { listener, secure: self.tls.is_some() }],
+            handle.clone(),
+            http,
+        )
+        .expect("a thread");
         self.members[at] = Some(Running { handle, threads, peers, _data_dir: opened.data_dir });
     }
 
