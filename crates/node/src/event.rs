@@ -117,6 +117,8 @@ pub enum Event {
         /// The clock now.
         now_ms: u64,
     },
+    /// This many ticks count as passed without a leader.
+    AdvanceElection(usize),
     /// The write-ahead batch with this number, and all before it, are durable.
     Persisted(u64),
     /// The write-ahead log failed for good: this member acknowledges and votes no more.

@@ -79,3 +79,5 @@ pub const SNAPSHOT_INSTALL_MS_MAX: u64 = 10_000;
 pub const SNAPSHOT_RETRY_MS: u64 = 1_000;
 /// How long a snapshot is kept for others after it was last needed, in milliseconds.
 pub const SNAPSHOT_REUSE_MS: u64 = 30_000;
+/// Bytes of other members' proposals that are held while leadership moves: what comes in during one election.
+pub const HELD_FORWARDED_BYTES_MAX: usize = 16 << 20;

@@ -310,6 +310,7 @@ impl Node {
             Event::Snapshot(snapshot) => self.snapshot_arrived(snapshot),
             Event::SnapshotSent { to, id, ok } => self.snapshot_sent(to, id, ok),
             Event::Tick { now_ms } => self.tick(now_ms, effects),
+            Event::AdvanceElection(ticks) => self.group.advance_election(ticks),
             Event::Persisted(number) => {
                 self.group.persisted(number);
                 self.group.applied(self.state.applied_index());
@@ -351,6 +352,7 @@ impl Node {
         match body {
             // A snapshot comes with its files, but for one that says nothing new: its sender is told so.
             Some(Body::Raft(message)) if self.is_news(&message) => {}
+            Some(Body::Raft(message)) if self.has_to_wait(&message) => self.hold_forwarded(message),
             Some(Body::Raft(message)) => {
                 self.yield_to(&message);
                 let acknowledges = message.r#type() == raftpb::MessageType::MsgAppResp && !message.reject;

@@ -695,6 +695,15 @@ impl Group {
         self.is_sole_voter() && self.raw.raft.prs().iter().count() == 1
     }
 
+    /// Counts `ticks` as passed without a leader: at a start, when the others are there and none of them leads. It
+    /// begins no election by itself; the next ticks do.
+    pub fn advance_election(&mut self, ticks: usize) {
+        if self.role() == Role::Follower && self.leader() == raft::INVALID_ID {
+            let timeout = self.raw.raft.randomized_election_timeout();
+            self.raw.raft.election_elapsed = (self.raw.raft.election_elapsed + ticks).min(timeout.saturating_sub(1));
+        }
+    }
+
     /// A follower whose connection to the leader was reset stops trusting it at once: the next tick asks for
     /// pre-votes, and this member grants them.
     pub fn leader_connection_lost(&mut self) {

@@ -3,6 +3,7 @@
 //! A directory that holds a member decides who it is; the flags about the initial cluster are then not even read (B-5,
 //! F-9). Only a first start asks: the flags who founds the cluster, and the other members whether they agree.
 
+mod fast_forward;
 mod found;
 mod guard;
 mod join;
@@ -33,6 +34,7 @@ use crate::proposer::Proposer;
 use crate::rpc::RequestIds;
 use crate::versions;
 
+pub use fast_forward::FastForward;
 pub use publish::publish;
 
 /// A running node.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use cetera_node::watch::HubOptions;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::bootstrap::{self, Running};
+use crate::bootstrap::{self, FastForward, Running};
 use crate::config::{self, Config, GIT_SHA, Url, VERSION};
 use crate::ending;
 use crate::flags::{self, Note, Stop};
@@ -27,6 +27,8 @@ use crate::versions;
 
 /// Request messages may be this much longer than `--max-request-bytes` (G-2).
 const MESSAGE_OVERHEAD_BYTES: usize = 512 << 10;
+/// Time between looks at who is there, at a start.
+const START_POLL: Duration = Duration::from_millis(50);
 /// Time between looks at whether the node has stopped by itself, or the member was removed.
 const NODE_POLL: Duration = Duration::from_millis(200);
 
@@ -175,8 +177,10 @@ impl Life<'_> {
     fn wait(&self, happenings: &mpsc::Receiver<Happening>, clients: Vec<Bound>) -> Option<i32> {
         let mut clients = Some(clients);
         let mut removed: Option<Instant> = None;
+        let mut fast_forward = FastForward::new(self.config);
         loop {
-            match happenings.recv_timeout(NODE_POLL) {
+            let poll = if fast_forward.is_over() { NODE_POLL } else { START_POLL };
+            match happenings.recv_timeout(poll) {
                 Ok(Happening::Signal(signal)) => return Some(signal),
                 Ok(Happening::Published(Ok(()))) => self.ready(clients.take().unwrap_or_default()),
                 // The node has ended; its own end says why.
@@ -185,6 +189,7 @@ impl Life<'_> {
             if self.node.has_ended() {
                 return None;
             }
+            fast_forward.look(&self.node, |member| self.peers.connected_since_ms(member).is_some());
             if self.node.published().removed || self.peers.is_removed() {
                 let since = *removed.get_or_insert_with(Instant::now);
                 if since.elapsed() >= ending::REMOVED_STAYS {

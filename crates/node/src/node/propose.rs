@@ -22,12 +22,17 @@ pub(super) struct Held {
     proposals: VecDeque<(u64, Proposal)>,
     changes: VecDeque<(u64, Change)>,
     bytes: usize,
+    /// Proposals that other members sent here.
+    forwarded: VecDeque<(u64, raftpb::Message)>,
+    forwarded_bytes: usize,
 }
 
 impl Held {
     /// Takes everyone.
     pub(super) fn drain(&mut self) -> Vec<Ticket> {
         self.bytes = 0;
+        self.forwarded.clear();
+        self.forwarded_bytes = 0;
         let proposals = self.proposals.drain(..).map(|(_, proposal)| proposal.ticket);
         proposals.chain(self.changes.drain(..).map(|(_, change)| change.ticket)).collect()
     }
@@ -43,6 +48,11 @@ impl Held {
         while self.changes.front().is_some_and(|(deadline, _)| *deadline <= now_ms) {
             due.extend(self.changes.pop_front().map(|(_, change)| change.ticket));
         }
+        // Where they came from their callers have been told that time is up.
+        while self.forwarded.front().is_some_and(|(deadline, _)| *deadline <= now_ms) {
+            let (_, message) = self.forwarded.pop_front().expect("front was there");
+            self.forwarded_bytes -= data_bytes(&message);
+        }
         due
     }
 }
@@ -53,6 +63,10 @@ impl Node {
         self.admit_proposals(effects);
         if self.mode != Mode::Running || !self.group.takes_proposals() || self.leader_is_gone() {
             return;
+        }
+        self.held.forwarded_bytes = 0;
+        for (_, message) in std::mem::take(&mut self.held.forwarded) {
+            self.group.step(message);
         }
         let proposals = std::mem::take(&mut self.held.proposals);
         self.held.bytes = 0;
@@ -73,6 +87,20 @@ impl Node {
             for (deadline, change) in std::mem::take(&mut self.held.changes) {
                 self.propose_change(deadline, change, effects);
             }
+        }
+    }
+
+    /// Whether this is a proposal of another member that has nowhere to go at the moment.
+    pub(super) fn has_to_wait(&self, message: &raftpb::Message) -> bool {
+        message.r#type() == raftpb::MessageType::MsgProp && !self.group.takes_proposals()
+    }
+
+    /// Beyond the bound it is dropped, as a lost message would be.
+    pub(super) fn hold_forwarded(&mut self, message: raftpb::Message) {
+        let bytes = data_bytes(&message);
+        if self.held.forwarded_bytes + bytes <= limits::HELD_FORWARDED_BYTES_MAX {
+            self.held.forwarded_bytes += bytes;
+            self.held.forwarded.push_back((self.now_ms + self.config.request_timeout_ms(), message));
         }
     }
 
@@ -161,4 +189,8 @@ impl Node {
         }
         Ok(())
     }
+}
+
+fn data_bytes(message: &raftpb::Message) -> usize {
+    message.entries.iter().map(|entry| entry.data.len()).sum()
 }

@@ -92,3 +92,19 @@ fn who_cannot_lead_is_not_sent_there() {
     let slot = alone.transfer(only, None);
     assert!(matches!(alone.answer(only, slot), Some(Reply::Refused(Refusal::BadLeaderTransferee))));
 }
+
+/// a proposal that reaches the old leader in the midst of it goes on to the new one.
+#[test]
+fn a_forwarded_proposal_is_not_lost_while_leadership_moves() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect(None);
+    let (to, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let transfer = cluster.transfer(leader, Some(to));
+    let slot = cluster.put(other, "a", "1");
+    cluster.settle();
+    cluster.tick(2);
+    assert!(matches!(cluster.answer(leader, transfer), Some(Reply::Transferred(id)) if id == to as u64 + 1));
+    let Some(Reply::Applied(Ok(applied))) = cluster.answer(other, slot) else { panic!("not answered") };
+    assert_eq!(applied.revision, 2);
+    cluster.assert_equal();
+}

@@ -37,7 +37,7 @@ pub const SECTIONS: &[Section] = &[
                 "initial-election-tick-advance",
                 Bool,
                 "true",
-                NotYet,
+                Works,
                 "Shorten the first election timeout after start.",
             ),
             flag("listen-peer-urls", Urls, "http://localhost:2380", Works, "URLs to listen on for other members."),
