@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 const CETERA: &str = env!("CARGO_BIN_EXE_cetera");
 /// Nothing here takes as long unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
-const MEMBERS: usize = 1;
+const MEMBERS: usize = 3;
 
 /// A running `cetera dev`. Dropping it kills it, and with it its members.
 struct Dev {
