@@ -1,7 +1,7 @@
 //! How long nobody can write when the leader goes, and how long until it is back.
 //!
-//! Writers at both other members send a put every two milliseconds each, whether the ones before were answered or not: a
-//! put that was lost with the leader holds nothing up, as it would a client that waits. What counts is the longest time
+//! Writers at both other members send a put every two milliseconds each, whether the ones before were answered or not:
+//! a put that was lost with the leader holds nothing up, as it would a client that waits. What counts is the longest time
 //! between two acknowledgements, over both writers.
 
 use std::io;

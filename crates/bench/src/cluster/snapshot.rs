@@ -1,4 +1,4 @@
-//! A learner joins a cluster that holds a gibibyte, under writes: what the writers notice, and what it costs the leader.
+//! A learner joins a cluster that holds a gibibyte, under writes: what the writers notice, what it costs the leader.
 
 use std::cell::RefCell;
 use std::rc::Rc;

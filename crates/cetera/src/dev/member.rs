@@ -205,8 +205,8 @@ impl Member {
     }
 }
 
-/// Makes the system end a command's process when this one ends, however it does. The command must be started on the main
-/// thread: it goes with the thread.
+/// Makes the system end a command's process when this one ends, however it does. The command must be started on the
+/// main thread: it goes with the thread.
 pub(super) fn tied(command: &mut Command) -> &mut Command {
     let parent = getpid();
     // SAFETY: what runs between fork and exec are two system calls; both are async-signal-safe.
