@@ -92,12 +92,8 @@ bugs! {
     LeaseEarlyAfterLeaderChange = "lease-early-after-leader-change",
     /// A renewal is granted although the lease's revocation is proposed.
     RenewalAfterRevocation = "renewal-after-revocation",
-    /// A member that leads, or thinks so, answers what others ask about leases without asking whether it still leads.
-    LeaseAnswerWithoutRound = "lease-answer-without-round",
     /// A member that must ask its leader again answers keep-alives itself.
     RenewalAnsweredByFollower = "renewal-answered-by-follower",
-    /// A renewal is acknowledged while the log still says that less is left.
-    RenewalBeforeRecordCleared = "renewal-before-record-cleared",
     /// A checkpoint holds leases without the keys attached to them.
     LeaseKeysForgotten = "lease-keys-forgotten",
     /// A revocation leaves the last of several keys.

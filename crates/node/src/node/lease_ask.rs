@@ -172,15 +172,7 @@ impl Node {
             // Of a later version: left unanswered, as it would be by one that is lost.
             let Some(want) = question.map(wanted) else { continue };
             let asker = Asker::Member { member, number };
-            if self.leads() && is_planted(Bug::LeaseAnswerWithoutRound) {
-                match want {
-                    LeaseWant::Renew(lease) => self.renew(asker, lease, effects),
-                    LeaseWant::Ask(question) => {
-                        let answer = self.answer(question);
-                        self.reply_lease(asker, answer, effects);
-                    }
-                }
-            } else if self.leads() && !self.fenced {
+            if self.leads() && !self.fenced {
                 self.enqueue(Waiting::Lease(asker, want), effects);
             } else {
                 self.reply_lease(asker, Reply::Refused(Refusal::NotPrimaryLessor), effects);

@@ -6,7 +6,6 @@
 //! would count from it.
 
 use bytes::Bytes;
-use cetera_plant::{Bug, is_planted};
 use cetera_state::LeaseEffect;
 
 use super::Node;
@@ -84,7 +83,7 @@ impl Node {
             return self.not_primary(asker, effects);
         }
         match self.lessor.renew(lease, self.now_ms) {
-            Renewed::For(ttl) if !self.lessor.is_recorded(lease) || is_planted(Bug::RenewalBeforeRecordCleared) => {
+            Renewed::For(ttl) if !self.lessor.is_recorded(lease) => {
                 self.reply_lease(asker, Reply::Renewed { ttl }, effects);
             }
             Renewed::Unknown => self.reply_lease(asker, Reply::Renewed { ttl: 0 }, effects),

@@ -41,9 +41,7 @@ fn sizes(bug: Bug) -> &'static [usize] {
         | Bug::LearnerCounts
         | Bug::PromotedUnready
         | Bug::EmptiedMemberVotes
-        | Bug::LeaseAnswerWithoutRound
         | Bug::RenewalAnsweredByFollower
-        | Bug::RenewalBeforeRecordCleared
         | Bug::ApplyDependsOnMember => &[3, 5],
         Bug::AckBeforeSync
         | Bug::NoSync
