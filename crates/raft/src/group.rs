@@ -148,7 +148,7 @@ pub struct Ready {
     pub hard_state: Option<raftpb::HardState>,
     /// To append; an entry replaces what stands at its index, and everything after it.
     pub entries: Vec<Entry>,
-    /// Whether a sync must follow (false if only the commit index moved).
+    /// Whether a sync must follow (false if only the commit index moved, and not over a membership change).
     pub must_sync: bool,
     /// For other members.
     pub messages: Vec<raftpb::Message>,
@@ -391,8 +391,15 @@ impl Group {
         let number = theirs.number();
         ready.hard_state = theirs.hs().map(convert::hard_state_out);
         ready.must_sync = theirs.must_sync();
+        ready.committed = theirs.take_committed_entries().iter().map(convert::entry_out).collect();
+        // A group of two that became one by a removal must not ask the removed for its vote after a power loss: that a
+        // membership change is committed is made durable, as nothing else of the commit index is.
+        if ready.committed.iter().any(|entry| entry.kind != EntryKind::Normal) {
+            ready.must_sync = true;
+            ready.hard_state.get_or_insert_with(|| convert::hard_state_out(&self.raw.raft.hard_state()));
+        }
         self.newest = number;
-        if theirs.must_sync() || !theirs.entries().is_empty() {
+        if ready.must_sync || !theirs.entries().is_empty() {
             self.issued = number;
             ready.number = number;
         }
@@ -400,7 +407,6 @@ impl Group {
             self.outbox.vote_changes(number);
         }
         ready.entries = theirs.entries().iter().map(convert::entry_out).collect();
-        ready.committed = theirs.take_committed_entries().iter().map(convert::entry_out).collect();
         ready.reads = theirs
             .take_read_states()
             .into_iter()

@@ -464,7 +464,10 @@ impl Script {
     /// # Errors
     /// It is not removed.
     pub fn remove(&mut self, machine: usize) -> Result<(), Stuck> {
-        self.change(Task::Remove(self.id(machine)))
+        self.change(Task::Remove(self.id(machine)))?;
+        // From here on the operator waits for the others to know of it, and of nothing later.
+        self.world.keep_house();
+        Ok(())
     }
 
     /// Leadership goes to a member.

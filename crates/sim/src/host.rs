@@ -163,6 +163,21 @@ impl Host {
         self.life.as_ref().map_or(0, |life| life.settings.ids.next_id())
     }
 
+    /// What it is at, for a finding.
+    pub(crate) fn unrest(&self) -> String {
+        let Some(life) = self.life.as_ref() else { return format!("{} does not run", self.name()) };
+        let published = life.node.published();
+        format!(
+            "{} applied {} of {} in term {} under {:x}{}",
+            self.name(),
+            published.applied_index,
+            published.committed_index,
+            published.term,
+            published.leader,
+            if life.is_idle() { "" } else { ", busy" }
+        )
+    }
+
     /// Whether nothing is under way in it: no job, no write, no slice.
     pub(crate) fn is_idle(&self) -> bool {
         self.life.as_ref().is_none_or(|life| life.is_idle())

@@ -103,7 +103,8 @@ pub(crate) fn settle_and_judge(world: &mut World) -> Vec<String> {
         until(world, DRAIN_US, |_| false);
         world.compare_stores();
     } else {
-        world.core.checks.violated("liveness: the members do not settle".to_owned());
+        let hosts: Vec<String> = world.hosts.iter().map(|host| host.unrest()).collect();
+        world.core.checks.violated(format!("liveness: the members do not settle: {}", hosts.join("; ")));
     }
     world.core.connections.finish(world.core.now_us, calm);
     if calm {

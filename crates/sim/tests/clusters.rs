@@ -53,7 +53,7 @@ fn the_same_seed_is_the_same_run() {
 fn kinds_can_be_left_out() {
     let plan = Plan::new(5, 3);
     let with = run(&plan);
-    let kind = with.faults.keys().next().and_then(|name| FaultKind::from_name(name)).expect("a run has faults");
+    let kind = with.faults.keys().find_map(|name| FaultKind::from_name(name)).expect("a run has faults");
     let without = run(&Plan { without: vec![kind], ..plan });
     assert!(!without.faults.contains_key(kind.name()), "{:?}", without.faults);
 }
