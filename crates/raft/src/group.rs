@@ -719,6 +719,11 @@ impl Group {
         }
     }
 
+    /// Whether the disk has all that this member wrote: what it knows and what it voted is said.
+    pub fn is_settled(&self) -> bool {
+        self.issued == self.persisted
+    }
+
     /// Whether the leader was not heard of for an election timeout, or counts as such: then pre-votes are granted.
     pub fn leader_is_silent(&self) -> bool {
         self.role() == Role::Follower && self.raw.raft.election_elapsed >= self.config.election_ticks

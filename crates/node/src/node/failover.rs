@@ -20,6 +20,8 @@ pub(super) struct Failover {
     at_ms: u64,
     /// How long an election is given from now on: longer with each that came to nothing, because disks may be slow.
     round_ms: u64,
+    /// What is wrong then is more than a lost leader: the election timeout takes over.
+    until_ms: u64,
 }
 
 impl Node {
@@ -31,7 +33,8 @@ impl Node {
             self.group.leader_connection_lost();
             // Each of its connections ends, and each new one is refused: that is the same loss.
             if self.failover.is_none() {
-                self.failover = Some(Failover { at_ms: 0, round_ms: limits::FAILOVER_ROUND_MS });
+                let until_ms = self.now_ms + self.config.election_ms;
+                self.failover = Some(Failover { at_ms: 0, round_ms: limits::FAILOVER_ROUND_MS, until_ms });
                 self.stand_later(0);
             }
         }
@@ -52,21 +55,19 @@ impl Node {
     pub(super) fn stand(&mut self, effects: &mut Effects) {
         let Some(failover) = &mut self.failover else { return };
         let found = self.group.role() == Role::Leader || (self.group.leader() != 0 && !self.group.leader_is_silent());
-        if found || self.mode != Mode::Running {
+        if found || self.mode != Mode::Running || self.now_ms >= failover.until_ms {
             self.failover = None;
         } else if failover.at_ms <= self.now_ms {
-            if failover.round_ms >= self.config.election_ms {
-                // What is wrong is more than a lost leader: the election timeout takes over.
-                self.failover = None;
-                return;
-            }
-            let round_ms = failover.round_ms;
-            failover.round_ms *= 2;
-            // Votes already asked for are waited for.
-            if self.group.role() != Role::Candidate {
+            if self.group.is_settled() {
+                let round_ms = failover.round_ms;
+                failover.round_ms *= 2;
+                // Also a candidate: the votes it asked for may have been asked of one that led just then.
                 self.group.campaign();
+                self.stand_later(round_ms);
+            } else {
+                // A vote given to another is on its way to the disk: standing now would be against that one.
+                self.stand_later(limits::FAILOVER_STEP_MS);
             }
-            self.stand_later(round_ms);
         }
         effects.wake_ms = self.failover.map(|failover| failover.at_ms);
     }

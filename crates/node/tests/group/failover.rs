@@ -1,6 +1,8 @@
 //! A leader whose process is gone is replaced at once; one that only seems gone is left alone.
 
 use cetera_node::event::{Refusal, Reply};
+use cetera_proto::ceterapb::{PeerMessage, peer_message::Body};
+use cetera_proto::raftpb::MessageType::MsgVote;
 
 use crate::harness::{Cluster, ELECTION_MS, TICK_MS};
 
@@ -68,6 +70,30 @@ fn seeing_the_same_loss_again_and_again_does_not_put_it_off() {
             cluster.settle();
         }
     }
+}
+
+#[test]
+fn a_candidate_whose_request_for_a_vote_was_lost_stands_again() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect(None);
+    cluster.kill(leader);
+    let is_vote = |message: &PeerMessage| matches!(&message.body, Some(Body::Raft(it)) if it.r#type() == MsgVote);
+    let (mut lost, mut passed_ms) = (0, 0);
+    while cluster.leader().is_none() {
+        passed_ms += 1;
+        assert!(passed_ms < ELECTION_MS / 2, "it waits for an election timeout");
+        cluster.now_ms += 1;
+        (0..3).filter(|at| *at != leader).for_each(|at| cluster.tick_one(at));
+        while let Some(message) = cluster.queue.front() {
+            if is_vote(message) && lost < 1 {
+                lost += 1;
+                cluster.queue.pop_front();
+            } else {
+                cluster.deliver();
+            }
+        }
+    }
+    assert_eq!(lost, 1);
 }
 
 #[test]
