@@ -282,6 +282,7 @@ impl Reader {
                 segment.highest_index = segment.highest_index.min(index);
             }
         }
+        let before = last_index;
         let mut terms = Vec::new();
         let at = Position { sequence: found.sequence, offset: found.end };
         let (entries, kept, after) = (&mut self.entries, &mut self.kept, self.after);
@@ -300,7 +301,10 @@ impl Reader {
                 kept.push(index, term, data);
             }
         });
-        let state = state.ok_or_else(|| damaged(&found.path, found.end, "a batch contradicts itself"))?;
+        let possible = |index: u64| index != 0 && index != u64::MAX;
+        let state = state
+            .filter(|_| before != u64::MAX && terms.iter().all(|(index, _)| possible(*index)))
+            .ok_or_else(|| damaged(&found.path, found.end, "a batch contradicts itself"))?;
         if state.is_some() {
             self.state = state;
         }
