@@ -482,6 +482,7 @@ impl Group {
         };
         let next: Vec<(u64, u64)> =
             self.raw.raft.prs().iter().map(|(_, progress)| (progress.next_idx, known(progress))).collect();
+        self.raw.mut_store().let_go_of_sent(next.iter().map(|(next, _)| *next));
         self.raw.mut_store().take_wants(|log, low| {
             let Some(first) = log.read_before(low) else { return true };
             next.iter().any(|(next, matched)| *next == low && matched + 1 >= first)

@@ -16,9 +16,10 @@ use raft::{Error, GetEntriesContext, RaftState, Result, Storage, StorageError};
 pub const KEEP_ENTRIES_MAX: usize = 5_000;
 /// Bytes of applied entries kept for followers at most.
 pub const KEEP_BYTES_MAX: usize = 16 << 20;
-/// Bytes of entries that one read of the disk hands in, unless a single entry is larger.
-pub const FETCH_BYTES_MAX: usize = 4 << 20;
-/// Reads whose entries are kept at most, oldest go first. With [`FETCH_BYTES_MAX`] it bounds what members that lag cost.
+/// Bytes that the entries of one read of the disk take in memory, unless a single entry takes more. A member that lags
+/// costs the leader twice as much, about: one read is on its way to it, and the next is made.
+pub const FETCH_BYTES_MAX: usize = 2 << 20;
+/// Reads that are remembered at most, oldest go first. With [`FETCH_BYTES_MAX`] it bounds what members that lag cost.
 pub const FETCHES_MAX: usize = 6;
 /// Members that can wait for one read; who finds no place is served after its next heartbeat.
 const WAITING_MAX: usize = 16;
@@ -74,16 +75,18 @@ struct Want {
     reading: bool,
 }
 
-/// Entries as they were read.
+/// Entries as they were read; none once they were sent to all who need them. Then it only says where the read began.
 #[derive(Debug)]
 struct Chunk {
     first: u64,
+    /// Not this one.
+    end: u64,
     entries: Vec<Entry>,
 }
 
 impl Chunk {
-    fn end(&self) -> u64 {
-        self.first + self.entries.len() as u64
+    fn holds(&self, index: u64) -> bool {
+        (self.first..self.end).contains(&index) && !self.entries.is_empty()
     }
 }
 
@@ -255,7 +258,7 @@ impl MemoryLog {
                 while self.fetched.len() >= FETCHES_MAX {
                     self.fetched.pop_front();
                 }
-                self.fetched.push_back(Chunk { first: low, entries });
+                self.fetched.push_back(Chunk { first: low, end: low + entries.len() as u64, entries });
             }
             // Who lags further than memory reaches gets a snapshot.
             None => self.released(self.before.0),
@@ -265,9 +268,19 @@ impl MemoryLog {
         at.map(|at| wants.swap_remove(at).contexts).unwrap_or_default()
     }
 
-    /// Where the read began that ended right before `low`, if its entries are still here.
+    /// Where the read began that ended right before `low`, if it is remembered.
     pub(crate) fn read_before(&self, low: u64) -> Option<u64> {
-        self.fetched.iter().find(|chunk| chunk.end() == low).map(|chunk| chunk.first)
+        self.fetched.iter().find(|chunk| chunk.end == low).map(|chunk| chunk.first)
+    }
+
+    /// `next` are the entries that members are sent next: reads in which none of them lies are let go of, and only
+    /// where they began and ended stays known.
+    pub(crate) fn let_go_of_sent(&mut self, next: impl Iterator<Item = u64> + Clone) {
+        for chunk in &mut self.fetched {
+            if !next.clone().any(|index| chunk.holds(index)) {
+                chunk.entries = Vec::new();
+            }
+        }
     }
 
     /// Nobody needs what was read any more.
@@ -342,7 +355,7 @@ impl Storage for MemoryLog {
             let from = (low - self.before.0 - 1) as usize;
             return Ok(limited(self.entries.iter().skip(from).take(count), max_size));
         }
-        if let Some(chunk) = self.fetched.iter().find(|chunk| (chunk.first..chunk.end()).contains(&low)) {
+        if let Some(chunk) = self.fetched.iter().find(|chunk| chunk.holds(low)) {
             let from = (low - chunk.first) as usize;
             return Ok(limited(chunk.entries.iter().skip(from).take(count), max_size));
         }
@@ -437,6 +450,16 @@ mod tests {
         let indexes: Vec<u64> = asks(&log, 6).unwrap().iter().map(|entry| entry.index).collect();
         assert_eq!(indexes, [6, 7]);
         assert_eq!(log.read_before(9), Some(5));
+        assert!(asks(&log, 9).is_err());
+        log.let_go_of_sent([3, 8].into_iter());
+        assert!(asks(&log, 8).is_ok(), "one of them is still to be sent");
+        log.let_go_of_sent([3, 9].into_iter());
+        assert_eq!(log.fetched.iter().map(|chunk| chunk.entries.capacity()).sum::<usize>(), 0);
+        assert_eq!(log.read_before(9), Some(5), "where they began is known all the same");
+        assert!(asks(&log, 8).is_err(), "whoever is set back has them read again");
+        assert_eq!(log.take_wants(|_, low| low == 8), [8]);
+        assert_eq!(log.fetched(8, Some(vec![entry(8)])).len(), 1);
+        assert!(asks(&log, 8).is_ok());
         assert!(asks(&log, 9).is_err());
         assert!(log.take_wants(|_, _| false).is_empty());
         assert!(asks(&log, 9).is_err());

@@ -21,6 +21,8 @@ use crate::vfs::File;
 
 /// The index has one place for about so many bytes of the log.
 pub(super) const SPARSE_BYTES: u64 = 64 << 10;
+/// What an entry takes in memory besides its data, about, for whoever reads and decodes it: small entries count too.
+const ENTRY_OVERHEAD_BYTES: usize = 128;
 
 /// Reads entries of a log that is open. Clones read the same log.
 #[derive(Clone)]
@@ -176,8 +178,8 @@ impl WalReader {
         map.files.range(from..).map(|(_, held)| held.end).sum::<u64>().saturating_sub(extent.at.offset)
     }
 
-    /// Entries from `low` to below `high`, as many as `max_bytes` of data allow and at least one. Blocks on the disk, and
-    /// holds one batch of the log more than it returns.
+    /// Entries from `low` to below `high`, as many as `max_bytes` of memory allow and at least one. Blocks on the disk,
+    /// and holds one batch of the log more than it returns.
     ///
     /// # Errors
     /// [`WalError::Gap`]: they are not there, or not any more. Others: the disk.
@@ -206,7 +208,7 @@ impl WalReader {
                 let whole = parsed.contents(|index, term, data| {
                     if index == next && next < stop && (bytes < max_bytes || found.is_empty()) {
                         found.push(WalEntry { index, term, data: Bytes::copy_from_slice(data) });
-                        bytes += data.len();
+                        bytes += data.len() + ENTRY_OVERHEAD_BYTES;
                         next += 1;
                     }
                 });
