@@ -2,7 +2,8 @@
 //! Payloads are not in it; they stay in the segments the manifest names.
 //!
 //! A [`StoreCheckpoint`] is a snapshot made on the writer's thread and written on another. It first syncs the log:
-//! a checkpoint must never name a record that a power failure can still take away.
+//! a checkpoint must never name a record that a power failure can still take away. What was written of the index is let
+//! go of at once: the writer copies only what it changes ahead of that.
 //!
 //! Chunks (integers are varints unless said otherwise):
 //!
@@ -119,6 +120,13 @@ pub struct StoreCheckpoint {
 }
 
 impl Store {
+    /// Flushes the log and takes what syncs it. To be done before a checkpoint is made, so that the checkpoint does not
+    /// hold the index, which is copied where it changes, through the sync of all that was written since the last one.
+    pub fn sync_ahead(&mut self) -> Result<SyncJob, LogError> {
+        self.log.flush()?;
+        Ok(self.log.sync_job())
+    }
+
     /// Flushes the log and takes what a checkpoint needs: a few reference counts and the queue of garbage.
     pub fn checkpoint(&mut self) -> Result<StoreCheckpoint, LogError> {
         self.log.flush()?;
@@ -166,23 +174,10 @@ impl StoreCheckpoint {
             part.iter().for_each(|&location| put_location(&mut out, place(location)));
             put(GARBAGE, &mut out)?;
         }
-        let mut last: &[u8] = &[];
-        for (key, entry) in &index {
-            let mut revisions = entry.revisions();
-            let mut left = 1 + entry.past().map_or(0, |past| past.count());
-            while left > 0 {
-                let shared = if out.is_empty() { 0 } else { shared_prefix(last, key) };
-                put_varint(&mut out, shared as u64);
-                put_varint(&mut out, (key.len() - shared) as u64);
-                out.extend_from_slice(&key[shared..]);
-                last = key;
-                let part = left.min(PART_REVISIONS);
-                left -= part;
-                put_varint(&mut out, (part as u64) << 1 | u64::from(left > 0));
-                put_revisions(&mut out, revisions.by_ref().take(part), &place);
-                if out.len() >= CHUNK_BYTES {
-                    put(INDEX, &mut out)?;
-                }
+        let mut last = Vec::new();
+        for leaf in index.into_leaves() {
+            for (key, entry) in leaf.iter() {
+                put_entry(&mut out, &mut last, key, entry, &place, &mut |out| put(INDEX, out))?;
             }
         }
         if out.is_empty() { Ok(()) } else { put(INDEX, &mut out) }
@@ -205,6 +200,35 @@ impl StoreCheckpoint {
         out.extend_from_slice(&self.sum.to_le_bytes());
         out.extend_from_slice(&dropped.to_le_bytes());
     }
+}
+
+/// The parts of one key; `last` is the key before it. Chunks that are full go to `put`.
+fn put_entry(
+    out: &mut Vec<u8>,
+    last: &mut Vec<u8>,
+    key: &[u8],
+    entry: &KeyEntry,
+    place: &dyn Fn(Location) -> Location,
+    put: &mut dyn FnMut(&mut Vec<u8>) -> Result<(), WriteError>,
+) -> Result<(), WriteError> {
+    let mut revisions = entry.revisions();
+    let mut left = 1 + entry.past().map_or(0, |past| past.count());
+    while left > 0 {
+        let shared = if out.is_empty() { 0 } else { shared_prefix(last, key) };
+        put_varint(out, shared as u64);
+        put_varint(out, (key.len() - shared) as u64);
+        out.extend_from_slice(&key[shared..]);
+        last.truncate(shared);
+        last.extend_from_slice(&key[shared..]);
+        let part = left.min(PART_REVISIONS);
+        left -= part;
+        put_varint(out, (part as u64) << 1 | u64::from(left > 0));
+        put_revisions(out, revisions.by_ref().take(part), place);
+        if out.len() >= CHUNK_BYTES {
+            put(out)?;
+        }
+    }
+    Ok(())
 }
 
 fn shared_prefix(a: &[u8], b: &[u8]) -> usize {

@@ -16,6 +16,7 @@ mod check;
 mod edit;
 mod entry;
 mod keys;
+mod leaves;
 mod node;
 mod range;
 #[cfg(test)]
@@ -24,6 +25,7 @@ mod tests;
 use std::sync::Arc;
 
 pub use self::entry::KeyEntry;
+pub use self::leaves::{Entries, Leaves};
 use self::node::{Child, Inner, Leaf, Node};
 pub use self::range::Range;
 
@@ -149,6 +151,11 @@ impl Tree {
     /// All entries in order.
     pub fn iter(&self) -> Range<'_> {
         self.range(b"", KeyEnd::Open)
+    }
+
+    /// All entries in order, leaf by leaf; what was read is let go of, so that a writer need not copy it any more.
+    pub fn into_leaves(self) -> Leaves {
+        Leaves::new(self.root)
     }
 
     /// Live keys in a range and the sum of their records. O(log n).

@@ -102,3 +102,38 @@ fn memory_stays_in_the_budget() {
     drop(tree);
     assert_eq!(HELD.get(), start);
 }
+
+/// A snapshot that is written out while every leaf is changed meanwhile: a checkpoint beside a busy writer.
+#[test]
+fn a_snapshot_that_is_read_once_is_given_back_on_the_way() {
+    let mut tree = Tree::from_sorted((0..KEYS).map(|n| (format!("{n:020}"), entry(n))));
+    let weight = HELD.get();
+    // Nothing is read of it meanwhile: in the end every leaf was copied.
+    let mut order = (0..KEYS).map(|n| n.wrapping_mul(48_271) % KEYS).cycle();
+    let mut change = |tree: &mut Tree, count: u64| {
+        for n in order.by_ref().take(count as usize) {
+            tree.insert(format!("{n:020}").as_bytes(), entry(n));
+        }
+    };
+    let snapshot = tree.clone();
+    change(&mut tree, KEYS);
+    let copied = HELD.get() - weight;
+    assert!(copied > weight * 9 / 10, "only {copied} of {weight} bytes were copied");
+    drop(snapshot);
+
+    let settled = HELD.get();
+    let (mut read, mut most) = (0, 0);
+    for leaf in tree.clone().into_leaves() {
+        let before = read;
+        read += leaf.iter().inspect(|(key, _)| assert!(!key.is_empty())).count() as u64;
+        drop(leaf);
+        // Meanwhile the writer changes a tenth of the keys, in no order: most leaves have one of them.
+        change(&mut tree, read / 10 - before / 10);
+        most = most.max(HELD.get() - settled);
+    }
+    assert_eq!(read, KEYS);
+    assert!(most < settled * 40 / 100, "{most} of {settled} bytes were copied");
+    tree.check_invariants();
+    let left = HELD.get() - settled;
+    assert!(left < settled / 50, "{left} of {settled} bytes are still held");
+}

@@ -17,7 +17,7 @@ use cetera_raft::log::FETCH_BYTES_MAX;
 use cetera_state::checkpoint::StateCheckpoint;
 use cetera_storage::checkpoint::{self, CheckpointWriter};
 use cetera_storage::datadir;
-use cetera_storage::revlog::{LogManifest, RewriteDone};
+use cetera_storage::revlog::{LogManifest, RewriteDone, SyncJob};
 use cetera_storage::vfs::{File, Vfs};
 use cetera_storage::wal::WalReader;
 use prost::Message as _;
@@ -30,6 +30,8 @@ pub(crate) const EVIDENCE: &str = "moving a wrong state aside";
 
 /// One piece of background work.
 pub enum Job {
+    /// Syncs the revision log, so that the checkpoint that follows has little to wait for.
+    SyncLog(SyncJob),
     /// Writes the state at an applied index to a checkpoint file.
     Checkpoint {
         /// Applied index of the state.
@@ -86,6 +88,7 @@ pub struct NewSnapshot {
 impl fmt::Debug for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::SyncLog(_) => f.write_str("SyncLog"),
             Self::Checkpoint { index, .. } => write!(f, "Checkpoint({index})"),
             Self::Rewrite(_) => f.write_str("Rewrite"),
             Self::CompactionHash(_) => f.write_str("CompactionHash"),
@@ -97,6 +100,8 @@ impl fmt::Debug for Job {
 
 /// What became of a job.
 pub enum JobDone {
+    /// The revision log is synced up to where it was.
+    LogSynced,
     /// The checkpoint at this index is durable.
     Checkpoint {
         /// Its applied index.
@@ -131,6 +136,7 @@ pub enum JobDone {
 impl fmt::Debug for JobDone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::LogSynced => f.write_str("LogSynced"),
             Self::Checkpoint { index, .. } => write!(f, "Checkpoint({index})"),
             Self::Rewrite(_) => f.write_str("Rewrite"),
             Self::CompactionHash(hash) => write!(f, "CompactionHash({})", hash.hash_revision),
@@ -153,6 +159,10 @@ impl Job {
     /// Does the work, on whatever thread it is called. `checkpoints` is the directory for checkpoint files.
     pub fn run(self, vfs: &Arc<dyn Vfs>, checkpoints: &Path) -> JobDone {
         match self {
+            Self::SyncLog(sync) => match sync.run() {
+                Ok(()) => JobDone::LogSynced,
+                Err(error) => JobDone::Failed { what: "checkpoint", error: error.to_string() },
+            },
             Self::Checkpoint { index, log, state, snapshot } => {
                 match write_checkpoint(vfs, checkpoints, (index, log), *state, snapshot) {
                     Ok((manifest, snapshot)) => JobDone::Checkpoint { index, manifest, snapshot },

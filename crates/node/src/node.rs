@@ -115,6 +115,8 @@ pub struct Node {
     events: Vec<EventRec>,
     log_bytes_since_checkpoint: u64,
     checkpoint_running: bool,
+    /// The revision log was synced for the checkpoint, which is to be written now.
+    log_synced: bool,
     rewrite_running: bool,
     /// Whether the checkpoint and the rewrite under way are over a state that was replaced since.
     void_jobs: (bool, bool),
@@ -193,6 +195,7 @@ impl Node {
             events: Vec::new(),
             log_bytes_since_checkpoint: 0,
             checkpoint_running: false,
+            log_synced: false,
             rewrite_running: false,
             void_jobs: (false, false),
             snapshots: snapshots::Snapshots::default(),
@@ -609,6 +612,9 @@ impl Node {
             self.rewrite_running = true;
             effects.jobs.push(Job::Rewrite(Box::new(job)));
         }
+        if std::mem::take(&mut self.log_synced) {
+            self.write_checkpoint(effects)?;
+        }
         if !self.checkpoint_running && self.log_bytes_since_checkpoint >= self.checkpoint_due_bytes() {
             self.start_checkpoint(effects)?;
         }
@@ -625,9 +631,20 @@ impl Node {
         index_bytes.clamp(limits::CHECKPOINT_LOG_BYTES_MIN, limits::CHECKPOINT_LOG_BYTES_MAX)
     }
 
+    /// In two jobs: while the second one is under way, what changes of the index is copied, so it is to be short.
     fn start_checkpoint(&mut self, effects: &mut Effects) -> Result<(), Fatal> {
-        let state = self.state.checkpoint().map_err(fatal)?;
         self.checkpoint_running = true;
+        self.log_bytes_since_checkpoint = 0;
+        let sync = self.state.store_mut().sync_ahead().map_err(fatal)?;
+        if sync.is_empty() {
+            return self.write_checkpoint(effects);
+        }
+        effects.jobs.push(Job::SyncLog(sync));
+        Ok(())
+    }
+
+    fn write_checkpoint(&mut self, effects: &mut Effects) -> Result<(), Fatal> {
+        let state = self.state.checkpoint().map_err(fatal)?;
         self.log_bytes_since_checkpoint = 0;
         let metadata = raftpb::SnapshotMetadata {
             index: state.applied_index(),
@@ -642,6 +659,12 @@ impl Node {
 
     fn job_done(&mut self, done: JobDone, effects: &mut Effects) {
         match done {
+            JobDone::LogSynced if !self.void_jobs.0 => self.log_synced = true,
+            JobDone::LogSynced => {
+                self.void_jobs.0 = false;
+                self.checkpoint_running = false;
+                self.snapshot_made(None);
+            }
             JobDone::Checkpoint { snapshot, .. } if self.void_jobs.0 => {
                 drop(snapshot);
                 self.void_jobs.0 = false;

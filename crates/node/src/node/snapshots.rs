@@ -132,6 +132,10 @@ impl Node {
         self.disk.log = log;
         self.snapshots.installed = true;
         self.dirty = true;
+        if std::mem::take(&mut self.log_synced) {
+            self.checkpoint_running = false;
+            self.snapshot_made(None);
+        }
         // Jobs under way are over the state that was replaced: what they bring is void.
         self.void_jobs = (self.checkpoint_running, self.rewrite_running);
         self.log_bytes_since_checkpoint = 0;
