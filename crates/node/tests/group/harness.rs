@@ -8,7 +8,7 @@ use bytes::Bytes;
 use cetera_node::event::{Change, Effects, Event, EventBatch, Proposal, Renewal, Reply, Ticket};
 use cetera_node::job::Job;
 use cetera_node::recovery::{self, Opened, Report, Start};
-use cetera_node::snapshot::{SnapshotReceiver, SnapshotSend};
+use cetera_node::snapshot::{SnapshotError, SnapshotReceiver, SnapshotSend};
 use cetera_node::{Node, Published};
 use cetera_proto::ceterapb::{PeerMessage, peer_message::Body};
 use cetera_proto::etcdserverpb as pb;
@@ -67,6 +67,10 @@ pub(crate) struct Cluster {
     pub(crate) break_after: Option<u64>,
     /// No snapshot gets to where it is sent.
     pub(crate) lose_snapshots: bool,
+    /// The next snapshot that is received whole is damaged on its receiver's disk before it is looked at.
+    pub(crate) spoil_received: bool,
+    /// How often that was so.
+    pub(crate) spoiled: usize,
     /// Chunks of snapshots that were delivered.
     pub(crate) chunks: u64,
     nonce: u64,
@@ -127,6 +131,8 @@ impl Cluster {
             tamper: None,
             transfers: VecDeque::new(),
             lose_snapshots: false,
+            spoil_received: false,
+            spoiled: 0,
             break_after: None,
             chunks: 0,
             nonce: 0,
@@ -291,6 +297,16 @@ impl Cluster {
                 Err(error) => break Err(error),
             }
         };
+        if std::mem::take(&mut self.spoil_received) && matches!(sent, Ok(Some(_))) {
+            let (vfs, checkpoints) = (&self.hosts[to].vfs, Path::new(DIR).join("member/checkpoint"));
+            let names = vfs.list(&checkpoints).expect("the directory is there");
+            let received = names.iter().find(|name| name.starts_with("snapshot-")).expect("a checkpoint was received");
+            vfs.flip(&checkpoints.join(received), 100, 1);
+            let prepared = sent.map(|received| received.expect("just looked").prepare());
+            assert!(matches!(prepared, Ok(Err(SnapshotError::Damaged(_)))), "the damage was not seen");
+            self.spoiled += 1;
+            return Some(());
+        }
         let prepared = sent.and_then(|received| received.map(|received| received.prepare()).transpose());
         if self.hosts[to].vfs.has_stopped() {
             self.hosts[to].life = None;

@@ -105,6 +105,24 @@ fn a_snapshot_that_breaks_off_is_gone_on_with() {
     assert_eq!(cluster.chunks, whole, "nothing was sent twice");
 }
 
+/// Whoever received a snapshot says so before it has looked at it. If it then finds it damaged, it has nothing under
+/// that id any more, and gets all of it again.
+#[test]
+fn a_snapshot_that_is_damaged_once_received_is_sent_anew() {
+    let (mut cluster, _, laggard) = with_laggard(0, 600);
+    cluster.isolate(laggard, false);
+    cluster.spoil_received = true;
+    cluster.tick(20);
+    assert_eq!(cluster.spoiled, 1);
+    let whole = cluster.chunks;
+    assert!(cluster.value(laggard, "key-0").is_none(), "it has the state of a damaged snapshot");
+    assert_eq!(names(&cluster, laggard, "checkpoint").iter().filter(|name| name.starts_with("snapshot-")).count(), 0);
+    // Its sender waits for as long as taking it over may last.
+    cluster.tick(100);
+    assert_eq!(cluster.chunks, 2 * whole, "all of it is sent again");
+    converge(&mut cluster, laggard);
+}
+
 #[test]
 fn writes_go_on_meanwhile() {
     let (mut cluster, leader, laggard) = with_laggard(64 << 10, 900);
