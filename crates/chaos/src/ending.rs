@@ -15,6 +15,7 @@ use crate::load::{self, Phase, Shared};
 use crate::member::Member;
 use crate::nemesis::Stage;
 use crate::round::SERVE_PATIENCE;
+use crate::state::equal_states;
 
 /// Load after the last fault.
 const CALM: Duration = Duration::from_millis(1_000);
@@ -27,7 +28,16 @@ const REFUSE_PATIENCE: Duration = Duration::from_secs(15);
 /// Longest that members may take to come to the same revision: leases end meanwhile.
 const EQUAL_PATIENCE: Duration = Duration::from_secs(20);
 
-/// Ends it. Returns how long after the last fault the last member served and took a write.
+/// How a round ended in which all was as it should be.
+#[derive(Copy, Clone, Debug)]
+pub struct Ending {
+    /// How long after the last fault the last member served and took a write.
+    pub recovered: Duration,
+    /// The hashes of the members' states were compared, not only `HashKV`.
+    pub states_compared: bool,
+}
+
+/// Ends it.
 ///
 /// # Errors
 /// What is wrong.
@@ -36,7 +46,7 @@ pub async fn end(
     shared: &Rc<Shared>,
     mut load: load::Load,
     rng: &mut Rng,
-) -> Result<Duration, String> {
+) -> Result<Ending, String> {
     let begun = Instant::now();
     stage.finish_replacement(rng).await?;
     let replaced = begun.elapsed();
@@ -57,6 +67,7 @@ pub async fn end(
     shared.enter(Phase::CatchUp(head));
     join_watchers(&mut load.watchers).await?;
     let before = equal_hashes(stage, head).await?;
+    equal_states(stage).await?;
     no_alarm(stage).await?;
     if stage.members.len() > 1 && rng.chance(50) {
         refuses_to_found(stage, rng).await?;
@@ -80,7 +91,7 @@ pub async fn end(
         let (before, after) = (before.hash, after.hash);
         return Err(format!("HashKV at {head} was {before} and after a restart it is {after}"));
     }
-    Ok(recovered)
+    Ok(Ending { recovered, states_compared: equal_states(stage).await? })
 }
 
 /// Kills some at once, and returns when they serve again.

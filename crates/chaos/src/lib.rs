@@ -21,4 +21,5 @@ pub mod proxy;
 pub mod record;
 pub mod round;
 pub mod run;
+pub mod state;
 pub mod world;

@@ -310,12 +310,20 @@ impl Member {
     /// # Errors
     /// It does not say that all is well.
     pub async fn health(&self) -> Result<(), String> {
-        let asked = timeout(ASK_PATIENCE, health(&self.launch.address())).await;
-        let text = asked.map_err(|_| "no answer".to_owned()).and_then(|text| text.map_err(|error| error.to_string()));
-        match text {
-            Ok(text) if text.contains(r#""health":"true""#) => Ok(()),
-            Ok(text) => Err(format!("/health: {}", text.lines().last().unwrap_or_default())),
-            Err(error) => Err(format!("/health: {error}")),
+        match self.get("/health").await? {
+            text if text.contains(r#""health":"true""#) => Ok(()),
+            text => Err(format!("/health: {}", text.lines().last().unwrap_or_default())),
+        }
+    }
+
+    /// The answer to an HTTP/1.1 GET, head and body.
+    ///
+    /// # Errors
+    /// There was none in time.
+    pub async fn get(&self, path: &str) -> Result<String, String> {
+        match timeout(ASK_PATIENCE, get(&self.launch.address(), path)).await {
+            Ok(answer) => answer.map_err(|error| format!("{path}: {error}")),
+            Err(_) => Err(format!("{path}: no answer")),
         }
     }
 }
@@ -325,9 +333,9 @@ pub fn ends_as_told(status: ExitStatus) -> bool {
     status.success() || status.signal() == Some(libc::SIGTERM)
 }
 
-async fn health(address: &str) -> std::io::Result<String> {
+async fn get(address: &str, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
-    let request = format!("GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut text = String::new();
     stream.read_to_string(&mut text).await?;

@@ -131,7 +131,8 @@ impl Stage {
         Kind::ALL.iter().map(|(kind, _)| *kind).filter(out).collect()
     }
 
-    fn obeys(&self) -> bool {
+    /// Whether the servers were built with hooks: they are ours.
+    pub fn obeys(&self) -> bool {
         self.members.iter().all(|member| member.hooks.are_obeyed())
     }
 

@@ -11,7 +11,7 @@ use cetera_check::history::History;
 use tokio::time::sleep;
 
 use crate::disk::{self, Disk, Hooks};
-use crate::ending;
+use crate::ending::{self, Ending};
 use crate::kind::Kind;
 use crate::load::{self, Route, Shared};
 use crate::member::Member;
@@ -70,8 +70,8 @@ pub struct Round {
     pub starts: u64,
     /// Leaders seen, one after the other.
     pub leaders: u64,
-    /// How long after the last fault all members served and took writes; none if that was not reached.
-    pub recovered: Option<Duration>,
+    /// How it ended; none if something was not as it should be then.
+    pub ending: Option<Ending>,
     /// Mix and pace, for the log.
     pub shape: String,
     /// The members, which have ended; with them go their small disks.
@@ -134,8 +134,8 @@ pub async fn live(plan: &Plan, world: &Rc<World>) -> Result<Round, String> {
     sleep(plan.duration).await;
     lanes.shutdown().await;
     stage.heal()?;
-    let recovered = match ending::end(&stage, &shared, load, &mut rng).await {
-        Ok(recovered) => Some(recovered),
+    let ending = match ending::end(&stage, &shared, load, &mut rng).await {
+        Ok(ending) => Some(ending),
         Err(what) => {
             stage.find(what);
             None
@@ -162,7 +162,7 @@ pub async fn live(plan: &Plan, world: &Rc<World>) -> Result<Round, String> {
         clock_drift_ppm: drift.unwrap_or(0) as u64,
         notes: stage.notes.take().into_iter().collect(),
         leaders: stage.scout.leaders(),
-        recovered,
+        ending,
         starts: stage.members.iter().map(|member| member.starts.get()).sum(),
         shape,
         stage,

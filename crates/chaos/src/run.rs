@@ -56,6 +56,8 @@ struct Totals {
     starts: u64,
     leaders: u64,
     recovered: Duration,
+    equal: u64,
+    states_equal: u64,
     faults: BTreeMap<Kind, u64>,
     notes: BTreeMap<String, u64>,
     left_out: Vec<&'static str>,
@@ -137,7 +139,11 @@ impl Totals {
         self.answered += round.answered;
         self.starts += round.starts;
         self.leaders += round.leaders;
-        self.recovered = self.recovered.max(round.recovered.unwrap_or_default());
+        if let Some(ending) = round.ending {
+            self.recovered = self.recovered.max(ending.recovered);
+            self.equal += 1;
+            self.states_equal += u64::from(ending.states_compared);
+        }
         let calls = &round.history.calls;
         self.calls += calls.len() as u64;
         self.refused += calls.iter().filter(|call| matches!(call.outcome, Outcome::Refused(_))).count() as u64;
@@ -213,6 +219,13 @@ impl Totals {
             self.leaders,
             self.recovered.as_millis()
         );
+        if options.members > 1 {
+            let _ = writeln!(
+                text,
+                "equal on all members: HashKV after {} rounds, the hash of the state after {}",
+                self.equal, self.states_equal
+            );
+        }
         let _ = writeln!(
             text,
             "calls: {}, of them {} answered, {} refused, {} unknown; {} undecided",

@@ -760,6 +760,7 @@ fn picture(config: &NodeConfig, group: &Group, state: &mut State, outlook: Outlo
     let view = state.view().map_err(fatal)?;
     Ok(Published {
         applied_index: state.applied_index(),
+        state_hash: state.hash(),
         committed_index: group.committed(),
         term: group.term(),
         leader,

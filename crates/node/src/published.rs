@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use cetera_mvcc::View;
 use cetera_proto::etcdserverpb::AlarmMember;
+use cetera_state::StateHash;
 use cetera_state::member::Member;
 
 /// What the leader knows of a member's log.
@@ -30,6 +31,8 @@ pub struct Published {
     pub view: View,
     /// Last applied log index.
     pub applied_index: u64,
+    /// Hash of the whole state at `applied_index`: what members compare.
+    pub state_hash: StateHash,
     /// Last committed log index known.
     pub committed_index: u64,
     /// Term of this member.

@@ -5,6 +5,7 @@
 
 mod health;
 pub(crate) mod peer;
+mod state;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -104,6 +105,7 @@ impl HttpService for Endpoints {
                 Page::new(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
             }
             Route::Vars => vars(&published(), &self.command_line),
+            Route::State => state::page(&published()),
             Route::Options => Page::text(StatusCode::OK, ""),
             Route::NotAllowed => Page::not_allowed(),
             Route::NotFound => Page::text(StatusCode::NOT_FOUND, "404 page not found\n"),
@@ -117,6 +119,7 @@ enum Route {
     Version,
     Metrics,
     Vars,
+    State,
     Options,
     NotAllowed,
     NotFound,
@@ -131,6 +134,7 @@ fn route(method: &Method, path: &str, query: &str, serving: Serving) -> Route {
         "/metrics" => Route::Metrics,
         "/version" if everything => Route::Version,
         "/debug/vars" if everything => Route::Vars,
+        "/cetera/state" if everything => Route::State,
         _ => match health::Check::of(path, query) {
             Some(check) => Route::Health(check),
             None => return Route::NotFound,

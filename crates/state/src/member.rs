@@ -11,6 +11,7 @@ use std::sync::Arc;
 use cetera_proto::raftpb::{ConfChange, ConfChangeType, ConfState};
 
 use crate::error::ApplyError;
+use crate::hash::{Kind, fingerprint};
 
 /// A member (etcd `membership.Member`).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -77,6 +78,8 @@ pub struct Membership {
     learners: BTreeSet<u64>,
     /// What readers get; replaced on change.
     list: Arc<Vec<Member>>,
+    /// The sum of the fingerprints of all this.
+    sum: u64,
 }
 
 impl Membership {
@@ -87,6 +90,7 @@ impl Membership {
             voters: conf_state.voters.iter().copied().collect(),
             learners: conf_state.learners.iter().copied().collect(),
             list: Arc::default(),
+            sum: 0,
         };
         this.refresh();
         this
@@ -110,6 +114,24 @@ impl Membership {
     /// The same, shared.
     pub fn removed_list(&self) -> Arc<BTreeSet<u64>> {
         self.removed.clone()
+    }
+
+    /// What members add to the hash of the state. It is computed when they change, and costs a picture nothing.
+    pub(crate) fn sum(&self) -> u64 {
+        self.sum
+    }
+
+    /// The same, from the members themselves.
+    pub(crate) fn compute_sum(&self) -> u64 {
+        let members = self.members.values().map(|member| fingerprint(Kind::Member, &[], &write_member(member)));
+        let ids = |kind, ids: &BTreeSet<u64>| {
+            ids.iter().fold(0, |sum: u64, id| sum.wrapping_add(fingerprint(kind, &[*id], b"")))
+        };
+        members
+            .fold(0, u64::wrapping_add)
+            .wrapping_add(ids(Kind::RemovedMember, &self.removed))
+            .wrapping_add(ids(Kind::Voter, &self.voters))
+            .wrapping_add(ids(Kind::Learner, &self.learners))
     }
 
     /// The raft configuration after the last applied entry.
@@ -223,6 +245,7 @@ impl Membership {
 
     fn refresh(&mut self) {
         self.list = Arc::new(self.members.values().cloned().collect());
+        self.sum = self.compute_sum();
     }
 }
 

@@ -9,7 +9,7 @@ use cetera_proto::raftpb::ConfState;
 use crate::alarm::Alarms;
 use crate::hash::{Kind, fingerprint};
 use crate::lease::LeaseTable;
-use crate::member::{Member, Membership, write_member};
+use crate::member::{Member, Membership};
 use crate::version::{KNOWN_FEATURE_LEVEL, Version, Versions};
 
 /// What the configuration says that apply must respect. All members of a group must agree on `max_learners`.
@@ -146,17 +146,8 @@ impl State {
     /// The hash of everything replicated. Costs a few fingerprints: the large parts are kept summed.
     pub fn hash(&self) -> StateHash {
         let (store_sum, finished) = self.store.hash_sum();
-        let mut sum = store_sum.wrapping_add(self.leases.sum());
+        let mut sum = store_sum.wrapping_add(self.leases.sum()).wrapping_add(self.members.sum());
         let mut add = |kind, numbers: &[u64], bytes: &[u8]| sum = sum.wrapping_add(fingerprint(kind, numbers, bytes));
-        for member in self.members.list().iter() {
-            add(Kind::Member, &[], &write_member(member));
-        }
-        for &id in self.members.removed() {
-            add(Kind::RemovedMember, &[id], b"");
-        }
-        let conf_state = self.members.conf_state();
-        conf_state.voters.iter().for_each(|&id| add(Kind::Voter, &[id], b""));
-        conf_state.learners.iter().for_each(|&id| add(Kind::Learner, &[id], b""));
         for alarm in self.alarms.list().iter() {
             add(Kind::Alarm, &[alarm.alarm as u64, alarm.member_id], b"");
         }
@@ -176,6 +167,7 @@ impl State {
         let members = self.members.list();
         let conf_state = self.members.conf_state();
         assert_eq!(members.len(), conf_state.voters.len() + conf_state.learners.len());
+        assert_eq!(self.members.sum(), self.members.compute_sum(), "the sum over the members is kept");
         for member in members.iter() {
             let side = if member.is_learner { &conf_state.learners } else { &conf_state.voters };
             assert!(side.contains(&member.id), "member {:x} is in the raft configuration", member.id);

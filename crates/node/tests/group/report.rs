@@ -1,8 +1,10 @@
 //! Members whose states differ find out, and the wrong one keeps to itself.
 
+use std::collections::BTreeSet;
+
 use cetera_node::event::{Refusal, Reply};
 use cetera_proto::etcdserverpb::{self as pb, AlarmType};
-use cetera_state::ApplyError;
+use cetera_state::{ApplyError, StateHash};
 
 use crate::harness::Cluster;
 
@@ -226,4 +228,31 @@ fn a_member_that_passed_over_an_entry_is_found() {
     plant(None);
     cluster.tick(REPORTS);
     assert_eq!(fenced(&cluster), [0]);
+}
+
+#[test]
+fn every_picture_has_the_hash_of_its_own_state() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect(None);
+    let told = |cluster: &Cluster| -> Vec<(u64, StateHash)> {
+        let pictures = (0..3).map(|at| cluster.published(at));
+        pictures.map(|picture| (picture.applied_index, picture.state_hash)).collect()
+    };
+    let mut seen = BTreeSet::new();
+    for n in 0..20 {
+        cluster.put(leader, "a", &n.to_string());
+        if n == 10 {
+            compact(&mut cluster, leader, 5);
+        }
+        cluster.tick(1);
+        cluster.settle();
+        for (at, picture) in told(&cluster).into_iter().enumerate() {
+            let state = cluster.node(at).state();
+            assert_eq!(picture, (state.applied_index(), state.hash()), "put {n}, member {at}");
+        }
+        assert!(seen.insert(told(&cluster)[leader].1.sum), "put {n} leaves the hash as it was");
+    }
+    cluster.tick(5);
+    assert!(told(&cluster).iter().all(|(_, hash)| hash.finished == 5), "the pass is over, and the pictures say so");
+    assert!(told(&cluster).windows(2).all(|pair| pair[0] == pair[1]), "{:?}", told(&cluster));
 }
