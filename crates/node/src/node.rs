@@ -122,7 +122,7 @@ pub struct Node {
     void_jobs: (bool, bool),
     snapshots: snapshots::Snapshots,
     disk: Disk,
-    /// No rewrite is planned before.
+    /// No rewrite is planned, nor a checkpoint made for the sake of one, before.
     rewrite_from_ms: u64,
     mode: Mode,
     published: Arc<Published>,
@@ -615,10 +615,19 @@ impl Node {
         if std::mem::take(&mut self.log_synced) {
             self.write_checkpoint(effects)?;
         }
-        if !self.checkpoint_running && self.log_bytes_since_checkpoint >= self.checkpoint_due_bytes() {
+        if !self.checkpoint_running && self.checkpoint_is_due() {
             self.start_checkpoint(effects)?;
         }
         Ok(())
+    }
+
+    /// When the log is as long as it may get; and at rest, when as much of the revision log's files waits for one to be
+    /// let go: without writes nothing else would ever free them.
+    fn checkpoint_is_due(&self) -> bool {
+        let store = self.state.store();
+        let due = self.checkpoint_due_bytes();
+        let rests = !self.rewrite_running && !store.is_relocating() && self.now_ms >= self.rewrite_from_ms;
+        self.log_bytes_since_checkpoint >= due || (rests && store.log().reclaimable_bytes() >= due)
     }
 
     /// A checkpoint costs in proportion to the index; a replay costs in proportion to the log. Letting the log grow
@@ -674,8 +683,10 @@ impl Node {
             JobDone::Checkpoint { index, manifest, snapshot } => {
                 self.checkpoint_running = false;
                 self.snapshot_made(snapshot);
-                // A file that cannot be unlinked now is found and removed by the next start.
-                let _ = self.state.store_mut().remove_retired(&manifest);
+                // A file that cannot be unlinked now is removed with those of a later checkpoint, or by the next start.
+                if self.state.store_mut().remove_retired(&manifest).is_err() {
+                    self.rewrite_from_ms = self.now_ms + limits::REWRITE_RETRY_MS;
+                }
                 let floor = self.log_floor(index);
                 self.group.released(floor);
                 effects.release_wal = Some(floor);
@@ -702,6 +713,7 @@ impl Node {
                 self.checkpoint_running = false;
                 self.snapshot_made(None);
                 self.log_bytes_since_checkpoint = self.checkpoint_due_bytes() / 2;
+                self.rewrite_from_ms = self.now_ms + limits::REWRITE_RETRY_MS;
             }
             JobDone::Failed { .. } => {
                 self.void_jobs.1 = false;

@@ -2,8 +2,11 @@
 
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Condvar;
+use std::time::Instant;
 
-use cetera_node::event::Proposal;
+use bytes::Bytes;
+use cetera_node::event::{Proposal, Reply};
 use cetera_node::recovery::{self, Start, StartError};
 use cetera_proto::etcdserverpb::*;
 use cetera_state::member::Member;
@@ -14,6 +17,7 @@ use cetera_storage::wal::WalOptions;
 use prost::Message;
 
 use super::*;
+use crate::clock;
 use crate::front::http1::Serving;
 use crate::front::memory::MemoryFront;
 use crate::front::thread::{Bound, FrontOptions, Fronts, Tenants};
@@ -21,7 +25,7 @@ use crate::http::Endpoints;
 use crate::rpc::status::{Error, ok};
 use crate::rpc::watch::WatchService;
 use crate::rpc::{RequestIds, RpcServices, Settings};
-use crate::seam::CallId;
+use crate::seam::{CallId, Mail, Status};
 
 const RANGE: &str = "/etcdserverpb.KV/Range";
 const PUT: &str = "/etcdserverpb.KV/Put";

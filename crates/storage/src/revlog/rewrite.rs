@@ -154,6 +154,11 @@ impl RevLog {
         self.retired.iter().map(|retired| retired.segment.length).sum()
     }
 
+    /// Bytes of those that wait for nothing but a checkpoint.
+    pub fn reclaimable_bytes(&self) -> u64 {
+        self.retired.iter().filter(|retired| !retired.relocating).map(|retired| retired.segment.length).sum()
+    }
+
     /// Unlinks the retired files that `durable`, and so every later manifest, does not name. `durable` is the manifest
     /// of the OLDEST checkpoint that recovery may still fall back to. Readers made earlier keep what they have open.
     /// Returns the names removed.
