@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn the_line_is_one_that_a_member_logs() {
-        assert!(include_str!("../../server/src/node_thread.rs").contains(FENCED_LINE));
+        assert!(include_str!("../../server/src/node_thread/stepper.rs").contains(FENCED_LINE));
     }
 
     #[test]

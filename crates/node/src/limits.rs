@@ -81,3 +81,6 @@ pub const SNAPSHOT_RETRY_MS: u64 = 1_000;
 pub const SNAPSHOT_REUSE_MS: u64 = 30_000;
 /// Bytes of other members' proposals that are held while leadership moves: what comes in during one election.
 pub const HELD_FORWARDED_BYTES_MAX: usize = 16 << 20;
+/// How long what is committed waits for entries that can carry it to the followers, in milliseconds: clients of theirs
+/// that only watch learn of it later by at most that.
+pub const COMMIT_RIDES_MS: u64 = 1;

@@ -12,6 +12,7 @@ mod failover;
 mod lease_ask;
 mod lease_log;
 mod leases;
+mod news;
 mod propose;
 mod report;
 mod snapshots;
@@ -101,6 +102,8 @@ pub struct Node {
     /// Answers to other members' lease questions, by member, for the end of the step.
     answers: BTreeMap<u64, Vec<LeaseReply>>,
     failover: Option<failover::Failover>,
+    /// When followers are told what is committed, if nothing carries it to them before.
+    tell_ms: Option<u64>,
     reports: report::Reports,
     /// This member's state is not what a majority has.
     fenced: bool,
@@ -185,6 +188,7 @@ impl Node {
             asks,
             answers: BTreeMap::new(),
             failover: None,
+            tell_ms: None,
             reports: report::Reports::default(),
             fenced: false,
             rng,
@@ -271,6 +275,7 @@ impl Node {
         self.expire_leases(&mut effects)?;
         self.record_leases(&mut effects)?;
         self.exchange_leases(&mut effects);
+        self.tell_commit(&mut effects)?;
         self.report(&mut effects)?;
         self.serve_laggards(&mut effects)?;
         if slices {

@@ -5,6 +5,7 @@ mod entry;
 mod facts;
 mod laggards;
 mod members;
+mod news;
 mod parting;
 mod snapshot;
 
@@ -16,6 +17,8 @@ use raft::{RawNode, StateRole, eraftpb};
 pub use self::entry::{Entry, EntryKind};
 pub use self::laggards::Progress;
 pub use self::members::ConfProposal;
+pub use self::news::CommitNews;
+use self::news::News;
 use self::parting::Parted;
 use crate::admission;
 use crate::convert;
@@ -141,8 +144,11 @@ pub struct Group {
     released: Vec<raftpb::Message>,
     /// Of a leader that was removed.
     parted: Option<Parted>,
+    news: News,
     /// This member may not lead.
     barred: bool,
+    /// Term and vote as of the newest ready.
+    voted: (u64, u64),
 }
 
 impl Group {
@@ -176,6 +182,8 @@ impl Group {
             read_only_option: raft::ReadOnlyOption::Safe,
             // The library merges entries into a queued append without looking whether they follow the entry it names.
             batch_append: false,
+            // See `news`.
+            skip_bcast_commit: true,
             max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
             max_committed_size_per_ready: COMMITTED_BYTES_PER_READY_MAX,
             ..Default::default()
@@ -183,6 +191,7 @@ impl Group {
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let raw = RawNode::new(&settings, log, &logger).map_err(|error| error.to_string())?;
         let mut group = Self {
+            voted: (recovered.hard_state.term, recovered.hard_state.vote),
             raw,
             outbox: Outbox::default(),
             rng: Rng::new(config.seed),
@@ -196,6 +205,7 @@ impl Group {
             broken: None,
             released: Vec::new(),
             parted: None,
+            news: News::default(),
             barred: false,
         };
         group.draw_election_timeout();
@@ -226,7 +236,7 @@ impl Group {
 
     /// Takes a message of another member. Messages of unknown kind, or with entries that do not parse, are dropped.
     pub fn step(&mut self, message: raftpb::Message) {
-        if self.tell_commit(&message) {
+        if self.tell_parting_commit(&message) {
             return;
         }
         if let Some(message) = convert::message_in(message)
@@ -234,7 +244,12 @@ impl Group {
         {
             // The library's errors here mean "not from a member of this group" or "proposal dropped": the sender
             // learns by time-out, as it would from a lost message.
+            let (proposes, last) = (message.msg_type == eraftpb::MessageType::MsgPropose, self.last_index());
             let _ = self.raw.step(message);
+            if proposes && self.last_index() > last {
+                self.told();
+                self.await_last();
+            }
             self.draw_election_timeout();
         }
     }
@@ -280,7 +295,9 @@ impl Group {
             self.issued = number;
             ready.number = number;
         }
-        if theirs.must_sync() && theirs.hs().is_some() {
+        let vote = (self.raw.raft.term, self.raw.raft.vote);
+        if self.voted != vote {
+            self.voted = vote;
             self.outbox.vote_changes(number);
         }
         ready.entries = theirs.entries().iter().map(convert::entry_out).collect();
@@ -355,7 +372,11 @@ impl Group {
             entries: entries.into(),
             ..Default::default()
         };
-        self.raw.step(message).map_err(|_| ProposeError::Dropped)
+        self.raw.step(message).map_err(|_| ProposeError::Dropped)?;
+        if self.role() == Role::Leader {
+            self.told();
+        }
+        Ok(())
     }
 
     /// Keeps from the library what it would stumble over.

@@ -8,6 +8,7 @@
 //!   only after [`Group::persisted`]. On everyone else the library marks all messages "after persistence", which would
 //!   put a heartbeat response behind a slow disk. [`outbox`] releases what carries no claim about the log as soon as
 //!   term and vote are durable, and the rest when every earlier ready is.
+//! * **The commit index** rides with the next entries; without any, the owner says when followers are told.
 //! * **Proposals travel at most once.** Nothing here retries; a dropped proposal is an error to its proposer.
 //! * **Election timeouts** are drawn from a generator seeded by the caller, so that a whole cluster runs from one seed.
 //! * **Membership changes** stay in etcd's encoding in the log and are translated when they are applied.
@@ -25,5 +26,6 @@ pub mod outbox;
 pub mod rng;
 
 pub use group::{
-    ConfProposal, Config, Entry, EntryKind, Group, Progress, ProposeError, ReadState, Ready, Recovered, Role,
+    CommitNews, ConfProposal, Config, Entry, EntryKind, Group, Progress, ProposeError, ReadState, Ready, Recovered,
+    Role,
 };

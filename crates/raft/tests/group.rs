@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use cetera_proto::raftpb::{self, MessageType};
-use cetera_raft::{Config, Entry, EntryKind, Group, Ready, Recovered, Role};
+use cetera_raft::{CommitNews, Config, Entry, EntryKind, Group, Ready, Recovered, Role};
 
 /// A member with a disk that answers when the test says so.
 struct Member {
@@ -169,10 +169,39 @@ fn a_sole_voter_waits_for_its_disk_before_it_campaigns() {
 }
 
 #[test]
+fn the_commit_index_rides_with_entries_and_is_awaited_by_other_proposers() {
+    let mut cluster = Cluster::new();
+    let leader = cluster.elect(&[]);
+    let follower = (leader + 1) % 3;
+    let applied = |cluster: &Cluster| (cluster.0[leader].applied.len(), cluster.0[follower].applied.len());
+    let news = |cluster: &Cluster| cluster.0[leader].group.commit_news();
+    let propose = |cluster: &mut Cluster, at: usize, what: &'static [u8]| {
+        cluster.0[at].group.propose([Bytes::from_static(what)]).unwrap();
+        cluster.settle(&[]);
+    };
+    propose(&mut cluster, leader, b"one");
+    assert_eq!((applied(&cluster), news(&cluster)), ((1, 0), CommitNews::MayWait));
+    propose(&mut cluster, leader, b"two");
+    assert_eq!((applied(&cluster), news(&cluster)), ((2, 1), CommitNews::MayWait));
+    cluster.0[leader].group.tell_commit();
+    cluster.settle(&[]);
+    assert_eq!((applied(&cluster), news(&cluster)), ((2, 2), CommitNews::Told));
+    propose(&mut cluster, follower, b"three");
+    assert_eq!((applied(&cluster), news(&cluster)), ((3, 2), CommitNews::Awaited));
+    // The next entries carry it also when somebody waits.
+    cluster.0[leader].group.propose([Bytes::from_static(b"four")]).unwrap();
+    assert_eq!(news(&cluster), CommitNews::Told);
+    cluster.settle(&[]);
+    assert_eq!((applied(&cluster), news(&cluster)), ((4, 3), CommitNews::MayWait));
+}
+
+#[test]
 fn three_members_replicate_and_survive_the_leader() {
     let mut cluster = Cluster::new();
     let leader = cluster.elect(&[]);
     cluster.0[leader].group.propose([Bytes::from_static(b"one")]).unwrap();
+    cluster.settle(&[]);
+    cluster.0[leader].group.tell_commit();
     cluster.settle(&[]);
     for member in &cluster.0 {
         assert_eq!(member.applied.len(), 1);

@@ -79,7 +79,7 @@ pub trait NodeAccess {
 
 impl NodeAccess for NodeHandle {
     fn send(&self, event: Event) {
-        NodeHandle::send(self, event);
+        self.send_and_step(event);
     }
 
     fn published(&self) -> Arc<Published> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cetera_node::event::{Change, Effects, Event, EventBatch, Proposal, Renewal, Reply, Ticket};
 use cetera_node::job::Job;
+use cetera_node::limits;
 use cetera_node::recovery::{self, Opened, Report, Start};
 use cetera_node::snapshot::{SnapshotError, SnapshotReceiver, SnapshotSend};
 use cetera_node::{Node, Published};
@@ -353,14 +354,25 @@ impl Cluster {
         true
     }
 
-    /// Delivers until nothing is under way, and runs the background jobs.
+    /// Delivers until nothing is under way, runs the background jobs, and lets the moment pass after which a leader tells
+    /// what is committed.
     pub(crate) fn settle(&mut self) {
         for _ in 0..100_000 {
-            if !self.deliver() && !self.run_jobs() && !self.carry_next() {
+            if !self.deliver() && !self.run_jobs() && !self.carry_next() && !self.let_commit_be_told() {
                 return;
             }
         }
         panic!("the group does not come to rest");
+    }
+
+    fn let_commit_be_told(&mut self) -> bool {
+        let soon = self.now_ms + limits::COMMIT_RIDES_MS;
+        let Some(leader) = self.leader().filter(|at| self.hosts[*at].wake_ms.is_some_and(|wake| wake <= soon)) else {
+            return false;
+        };
+        self.now_ms = soon;
+        self.tick_one(leader);
+        true
     }
 
     pub(crate) fn run_jobs(&mut self) -> bool {

@@ -31,7 +31,7 @@ impl Group {
     /// The last one of two that remains may not know that it is alone: the leader that was removed may have been the
     /// only one that knew, and then it needs the vote of one whose log is longer. It is told what is committed when it
     /// asks, as a leader of that term tells it. `false` if there is nothing to tell.
-    pub(super) fn tell_commit(&mut self, message: &raftpb::Message) -> bool {
+    pub(super) fn tell_parting_commit(&mut self, message: &raftpb::Message) -> bool {
         let Some(Parted { term, rest }) = &self.parted else { return false };
         let of = rest.iter().find(|progress| progress.member == message.from);
         let commit = of.map_or(0, |progress| progress.matched).min(self.committed());
