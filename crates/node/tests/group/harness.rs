@@ -542,6 +542,12 @@ impl Cluster {
         self.hosts[at].vfs.list(&member.join(directory)).unwrap_or_default()
     }
 
+    /// Bytes of a member's revision log on its disk, and of those the ones that wait for a checkpoint.
+    pub(crate) fn revision_log_bytes(&self, at: usize) -> (u64, u64) {
+        let log = self.hosts[at].life.as_ref().expect("the member runs").node.state().store().log();
+        (log.disk_bytes(), log.retired_bytes())
+    }
+
     /// Which segments the write-ahead log of a member has, for what it keeps.
     pub(crate) fn wal_bytes(&self, at: usize) -> u64 {
         self.hosts[at].life.as_ref().expect("the member runs").wal.bytes()

@@ -10,4 +10,5 @@ mod lease_ask;
 mod leases;
 mod report;
 mod snapshot;
+mod space;
 mod transfer;
