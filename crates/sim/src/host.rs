@@ -183,6 +183,11 @@ impl Host {
         self.life.as_ref().is_none_or(|life| life.is_idle())
     }
 
+    /// Background jobs that are not done.
+    pub(crate) fn jobs_waiting(&self) -> u64 {
+        self.life.as_ref().map_or(0, |life| life.jobs_waiting())
+    }
+
     /// Starts the process on what its disk holds.
     pub(crate) fn start(&mut self, core: &mut Core) {
         if self.seat == Seat::Nobody || self.life.is_some() || self.held > 0 || self.refused.is_some() {

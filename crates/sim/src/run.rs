@@ -30,8 +30,10 @@ const RECOVERY_US: u64 = 2_000_000;
 const CALM_US: u64 = 4_000_000;
 /// Clients come to rest within this time.
 const REST_US: u64 = 60_000_000;
-/// Members become equal within this time.
+/// Members become equal within this time, besides what their background takes.
 const SETTLE_US: u64 = 30_000_000;
+/// Jobs of the background that those which wait may bring about: rewrites, and checkpoints that let their files go.
+const JOBS_THAT_FOLLOW: u64 = 16;
 /// What is on its way to watchers arrives within this time.
 const DRAIN_US: u64 = 1_500_000;
 /// A run that is longer than this went wrong.
@@ -208,13 +210,20 @@ fn stages(plan: &Plan, world: &mut World, report: &mut Report) -> bool {
         return false;
     }
     until(world, DRAIN_US, |_| false);
-    if !until(world, SETTLE_US, World::is_settled) {
+    if !until(world, settle_us(world), World::is_settled) {
         let applied: Vec<String> = world.hosts.iter().map(|host| format!("{:?}", host.applied())).collect();
         world.core.checks.violated(format!("liveness: the members do not settle; applied: {}", applied.join(", ")));
         return false;
     }
     world.compare_stores();
     true
+}
+
+/// How long members may take to come to rest: what waits to be done in the background, and what follows from it, takes as
+/// long as this seed says.
+fn settle_us(world: &World) -> u64 {
+    let waiting = world.hosts.iter().map(|host| host.jobs_waiting()).max().unwrap_or(0);
+    SETTLE_US + (waiting + JOBS_THAT_FOLLOW) * world.core.options.job_us.1
 }
 
 /// Lets the world go on until `done`, or for `at_most_us`; whether it was done.

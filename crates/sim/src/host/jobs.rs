@@ -47,6 +47,11 @@ impl Jobs {
         self.queue.is_empty() && self.running.is_none() && self.reads.is_empty() && self.reading.is_none()
     }
 
+    /// Jobs that are not done.
+    pub(super) fn waiting(&self) -> u64 {
+        (self.queue.len() + self.reads.len()) as u64 + u64::from(self.running.is_some())
+    }
+
     pub(super) fn enqueue(&mut self, jobs: Vec<Job>) {
         for job in jobs {
             match job.lane() {

@@ -160,6 +160,10 @@ impl Life {
         self.publish.is_done()
     }
 
+    pub(super) fn jobs_waiting(&self) -> u64 {
+        self.jobs.waiting()
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.turn.is_idle() && self.log.is_idle() && self.jobs.is_idle()
     }
