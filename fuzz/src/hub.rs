@@ -185,16 +185,22 @@ impl World {
 
     fn publish(&mut self) {
         let view = self.store.view().expect("a good disk");
-        self.hub.begin_turn(&view, ORIGIN);
+        self.hub.begin_turn(&view, self.applied_index(), ORIGIN);
     }
 
     fn tell(&mut self) {
         self.publish();
         let events = std::mem::take(&mut self.waiting);
         if !events.is_empty() {
-            let batch = Arc::new(EventBatch { events, revision: self.store.revision() });
+            let (revision, applied_index) = (self.store.revision(), self.applied_index());
+            let batch = Arc::new(EventBatch { events, revision, applied_index });
             self.hub.deliver(&batch, &mut self.received);
         }
+    }
+
+    /// Anything that grows with each change.
+    fn applied_index(&self) -> u64 {
+        self.changes.len() as u64
     }
 
     fn create(&mut self, input: &mut Input<'_>) {

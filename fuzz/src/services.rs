@@ -34,6 +34,7 @@ pub(crate) struct Access(Rc<RefCell<Inner>>);
 
 struct Inner {
     member: Member,
+    wants_changes: bool,
     work: Vec<(Ticket, Work)>,
 }
 
@@ -44,6 +45,10 @@ impl NodeAccess for Access {
 
     fn published(&self) -> Arc<Published> {
         Arc::clone(&self.0.borrow().member.published)
+    }
+
+    fn want_changes(&self, _: u16, wanted: bool) {
+        self.0.borrow_mut().wants_changes = wanted;
     }
 
     fn disk_low(&self) -> bool {
@@ -84,14 +89,14 @@ impl Access {
         member.lead().expect("a good disk");
         member.replies.clear();
         member.batches.clear();
-        Access(Rc::new(RefCell::new(Inner { member, work: Vec::new() })))
+        Access(Rc::new(RefCell::new(Inner { member, wants_changes: false, work: Vec::new() })))
     }
 
     /// Lets the node do all it can; what it has to say.
     pub(crate) fn settle(&self) -> Result<Vec<Mail>, Fatal> {
-        let Inner { member, work } = &mut *self.0.borrow_mut();
+        let Inner { member, wants_changes, work } = &mut *self.0.borrow_mut();
         member.settle()?;
-        let mut mail: Vec<Mail> = member.batches.drain(..).map(Mail::Events).collect();
+        let mut mail: Vec<Mail> = member.batches.drain(..).filter(|_| *wants_changes).map(Mail::Events).collect();
         mail.extend(member.replies.drain(..).map(|(ticket, reply)| Mail::Reply(ticket, reply)));
         mail.extend(work.drain(..).map(|(ticket, work)| Mail::Work(ticket, work(&member.published.view))));
         Ok(mail)

@@ -206,6 +206,9 @@ pub struct EventBatch {
     pub events: Vec<EventRec>,
     /// Store revision after the batch.
     pub revision: i64,
+    /// Applied index of the picture that came with it. When a state is replaced, revisions may go back; this stays or
+    /// grows.
+    pub applied_index: u64,
 }
 
 /// A batch for the write-ahead log; answered by [`Event::Persisted`] with its number.

@@ -750,7 +750,8 @@ impl Node {
         // After a snapshot also an empty one: it tells hubs that there is something they were not told.
         if !self.events.is_empty() || std::mem::take(&mut self.snapshots.installed) {
             let events = std::mem::take(&mut self.events);
-            effects.events = Some(Arc::new(EventBatch { events, revision: self.published.view.revision() }));
+            let (revision, applied_index) = (self.published.view.revision(), self.published.applied_index);
+            effects.events = Some(Arc::new(EventBatch { events, revision, applied_index }));
         }
         Ok(())
     }

@@ -137,6 +137,8 @@ pub struct Hub {
     origin: Origin,
     /// The next revision to come: everything below is in the ring or in history.
     head: i64,
+    /// Applied index of the last picture that this hub began anew from: batches before it are old, whatever they say.
+    begun_at: u64,
     ring: Ring,
     /// The live group, then those that catch up; empty ones are free.
     groups: Vec<Group>,
@@ -171,6 +173,7 @@ impl Hub {
             view,
             origin,
             head,
+            begun_at: 0,
             groups,
             last_group: 0,
             streams: Slab::default(),
@@ -188,10 +191,25 @@ impl Hub {
     }
 
     /// Begins a turn, whose output reaches the front as one: the picture published last, and who we are in it.
-    pub fn begin_turn(&mut self, view: &View, origin: Origin) {
+    ///
+    /// A hub without streams begins anew from each picture: it need not be told of changes. It must be told of those
+    /// that are not in the picture of the turn in which a stream is opened.
+    pub fn begin_turn(&mut self, view: &View, applied_index: u64, origin: Origin) {
         self.turn += 1;
         self.origin = origin;
         self.view = view.clone();
+        if !self.wants_changes() {
+            self.head = view.revision() + 1;
+            self.begun_at = applied_index;
+            self.groups[usize::from(LIVE)].next = self.head;
+            // Changes in between may be missing, or the state another one, even if the revisions meet.
+            self.ring.clear();
+        }
+    }
+
+    /// Whether there is anybody whom changes concern: a stream, even without watchers.
+    pub fn wants_changes(&self) -> bool {
+        self.streams.len() > 0
     }
 
     /// A new stream.

@@ -92,7 +92,7 @@ impl Metrics {
         self.wal_fsync.observe(took);
     }
 
-    /// Changes were applied. To be told once, whatever the number of front threads.
+    /// Changes were applied.
     pub fn applied(&self, batch: &EventBatch) {
         let deletes = batch.events.iter().filter(|event| event.tombstone).count() as u64;
         let puts = batch.events.len() as u64 - deletes;

@@ -63,6 +63,9 @@ pub trait NodeAccess {
     fn send(&self, event: Event);
     /// The picture published last.
     fn published(&self) -> Arc<Published>;
+    /// Says whether front thread `front` is to be told of changes; not, unless it said so. Once it said so, it is told of
+    /// every one that is not in a picture it takes from then on.
+    fn want_changes(&self, front: u16, wanted: bool);
     /// Whether the reserve of free disk is being used up.
     fn disk_low(&self) -> bool;
     /// Runs work in the background; answered by [`Mail::Work`].
@@ -84,6 +87,10 @@ impl NodeAccess for NodeHandle {
 
     fn published(&self) -> Arc<Published> {
         NodeHandle::published(self)
+    }
+
+    fn want_changes(&self, front: u16, wanted: bool) {
+        NodeHandle::want_changes(self, front, wanted);
     }
 
     fn disk_low(&self) -> bool {
@@ -152,6 +159,8 @@ pub struct RpcServices<N> {
     renewals: IdMap<(CallId, u64)>,
     next_renewal: u64,
     watch: WatchService,
+    /// What the node was told last of what the watch service wants.
+    wants_changes: bool,
     /// Ranges that may be served and wait for their turn. At most one for each open call.
     ranges: VecDeque<CallId>,
     /// Bytes of range answers made in this turn.
@@ -271,6 +280,7 @@ impl<N: NodeAccess> RpcServices<N> {
             renewals: IdMap::default(),
             next_renewal: lease::RENEWAL_SLOTS,
             watch,
+            wants_changes: false,
             ranges: VecDeque::new(),
             range_bytes: 0,
             need_leader: Vec::new(),
@@ -286,10 +296,24 @@ impl<N: NodeAccess> RpcServices<N> {
     }
 
     fn refresh(&mut self) {
+        self.take_picture();
+        self.range_bytes = 0;
+    }
+
+    fn take_picture(&mut self) {
         self.published = self.node.published();
         self.headers.set_term(self.published.term);
         self.watch.begin(&self.published);
-        self.range_bytes = 0;
+    }
+
+    /// Before the first watch stream: the picture of this batch may lack changes that nobody told this thread of.
+    fn want_changes(&mut self) {
+        if !self.wants_changes {
+            self.wants_changes = true;
+            // In this order: what is not told from now on is in the picture.
+            self.node.want_changes(self.front, true);
+            self.take_picture();
+        }
     }
 
     /// Ends the watch service's turn.
@@ -297,6 +321,10 @@ impl<N: NodeAccess> RpcServices<N> {
         self.watch.flush(out);
         for call in self.watch.take_ended() {
             self.calls.remove(&call);
+        }
+        if self.wants_changes && !self.watch.wants_changes() {
+            self.wants_changes = false;
+            self.node.want_changes(self.front, false);
         }
     }
 
@@ -364,6 +392,7 @@ impl<N: NodeAccess> RpcServices<N> {
         }
         match method.id {
             MethodId::Watch => {
+                self.want_changes();
                 self.calls.insert(call, State::Watch);
                 self.watch.handle(Inbound::Open { call, method, metadata }, out);
             }
@@ -626,13 +655,7 @@ impl<N: NodeAccess> Services for RpcServices<N> {
             match mail {
                 Mail::Reply(ticket, reply) => self.answer(ticket, reply, out),
                 Mail::Work(ticket, result) => self.worked(CallId(ticket.slot), result, out),
-                Mail::Events(batch) => {
-                    // Every front thread is told; the first counts.
-                    if self.front == 0 {
-                        METRICS.applied(&batch);
-                    }
-                    self.watch.deliver(&batch);
-                }
+                Mail::Events(batch) => self.watch.deliver(&batch),
             }
         }
         self.flush_watch(out);

@@ -111,9 +111,18 @@ struct Left {
 impl Hub {
     /// The changes of one apply batch. The picture given to [`Hub::begin_turn`] must contain them already.
     ///
-    /// Changes this hub was born with are skipped. If some are missing (this member was given a snapshot), every
+    /// Changes this hub began with are skipped. If some are missing (this member was given a snapshot), every
     /// watcher catches up from where it is (W-21).
     pub fn deliver(&mut self, batch: &Arc<EventBatch>, sink: &mut impl Sink) {
+        // Under way since before the picture this hub began from. The state may have been replaced since, then its
+        // revisions mean nothing. At the same index, a batch without changes is the later one: it tells of a replacement.
+        let is_old = match batch.events.is_empty() {
+            true => batch.applied_index < self.begun_at,
+            false => batch.applied_index <= self.begun_at,
+        };
+        if is_old {
+            return;
+        }
         if batch.events.is_empty() && batch.revision + 1 < self.head {
             // A state that was wrong, and further, was replaced: this is where changes go on.
             self.ring.clear();

@@ -45,6 +45,7 @@ struct World {
     received: Received,
     /// Changes that the hub was not told of yet.
     waiting: Vec<EventRec>,
+    applied_index: u64,
 }
 
 impl World {
@@ -54,7 +55,7 @@ impl World {
         let log = RevLog::create(disk, Path::new("log"), RevLogOptions { segment_bytes: 16 << 10 });
         let mut store = Store::create(log.expect("an empty disk"));
         let hub = Hub::new(options, store.view().expect("a good disk"), ORIGIN);
-        World { vfs, store, hub, received: Received::default(), waiting: Vec::new() }
+        World { vfs, store, hub, received: Received::default(), waiting: Vec::new(), applied_index: 0 }
     }
 
     /// One transaction, not yet told to the hub.
@@ -62,19 +63,29 @@ impl World {
         let mut txn = self.store.begin();
         f(&mut txn);
         txn.commit(&mut self.waiting);
+        self.applied_index += 1;
     }
 
     fn publish(&mut self) {
         let view = self.store.view().expect("a good disk");
-        self.hub.begin_turn(&view, ORIGIN);
+        self.hub.begin_turn(&view, self.applied_index, ORIGIN);
+    }
+
+    /// What is waiting, on its way to the hub.
+    fn batch(&mut self) -> Arc<EventBatch> {
+        let events = std::mem::take(&mut self.waiting);
+        Arc::new(EventBatch { events, revision: self.store.revision(), applied_index: self.applied_index })
+    }
+
+    fn deliver(&mut self, batch: &Arc<EventBatch>) {
+        self.hub.deliver(batch, &mut self.received);
     }
 
     /// Publishes and tells the hub what is waiting.
     fn tell(&mut self) {
         self.publish();
-        let events = std::mem::take(&mut self.waiting);
-        let batch = Arc::new(EventBatch { events, revision: self.store.revision() });
-        self.hub.deliver(&batch, &mut self.received);
+        let batch = self.batch();
+        self.deliver(&batch);
     }
 
     fn put(&mut self, key: &str, value: &str) {

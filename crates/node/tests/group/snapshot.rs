@@ -279,11 +279,11 @@ fn watched(compact: bool) -> (Told, i64) {
     assert!(cluster.chunks > 0, "a snapshot was needed");
     let picture = cluster.published(laggard);
     for batch in std::mem::take(&mut cluster.hosts[laggard].batches) {
-        hub.begin_turn(&picture.view, ORIGIN);
+        hub.begin_turn(&picture.view, picture.applied_index, ORIGIN);
         hub.deliver(&batch, &mut told);
     }
     while hub.pending() {
-        hub.begin_turn(&picture.view, ORIGIN);
+        hub.begin_turn(&picture.view, picture.applied_index, ORIGIN);
         hub.turn(&mut told);
     }
     (told, picture.view.revision())

@@ -39,6 +39,8 @@ pub struct Inbox {
     waiting: Mutex<Waiting>,
     /// Set when something is waiting, so that the pump need not lock to find nothing.
     filled: AtomicBool,
+    /// Whether there are watch streams on the thread.
+    wants_changes: AtomicBool,
 }
 
 #[derive(Default)]
@@ -67,6 +69,14 @@ impl MailBox for Inbox {
                 waiting.mail.append(mail);
             }
         });
+    }
+
+    fn want_changes(&self, wanted: bool) {
+        self.wants_changes.store(wanted, Ordering::Release);
+    }
+
+    fn wants_changes(&self) -> bool {
+        self.wants_changes.load(Ordering::Acquire)
     }
 }
 

@@ -23,6 +23,10 @@ use crate::seam::{Mail, Status};
 pub trait MailBox: Send + Sync {
     /// Takes all of `mail` and wakes the thread. One lock, one wake.
     fn post(&self, mail: &mut Vec<Mail>);
+    /// Sets whether the thread is to be told of changes. Not, to begin with.
+    fn want_changes(&self, wanted: bool);
+    /// Whether it is.
+    fn wants_changes(&self) -> bool;
 }
 
 /// A question over the whole store, answered on a background thread.
@@ -184,12 +188,24 @@ impl NodeHandle {
         lock(&self.0.published).clone()
     }
 
+    /// Sets whether front thread `front` is told of changes. A thread that nothing concerns is not woken for each write.
+    ///
+    /// Nothing falls between the two: the front sets this and then takes the picture; the stepper stores the picture with
+    /// a change and then looks here ([`MailBox::wants_changes`]). The lock of the picture puts one of them first. If it
+    /// is the stepper, the change is in the picture that the front takes. If it is the front, the stepper sees what was
+    /// set and posts the change.
+    pub fn want_changes(&self, front: u16, wanted: bool) {
+        if let Some((_, mailbox)) = lock(&self.0.inbox).boxes.iter().find(|(number, _)| *number == front) {
+            mailbox.want_changes(wanted);
+        }
+    }
+
     /// Whether the reserve of free disk is being used up: writes that grow the store are to be refused.
     pub fn disk_low(&self) -> bool {
         self.0.disk_low.load(Ordering::Acquire)
     }
 
-    /// Registers the mailbox of front thread `front`; from now on it also gets every batch of changes.
+    /// Registers the mailbox of front thread `front`; while it wants them, it also gets every batch of changes.
     pub fn register(&self, front: u16, mailbox: Arc<dyn MailBox>) {
         lock(&self.0.inbox).boxes.push((front, mailbox));
     }

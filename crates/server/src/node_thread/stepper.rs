@@ -197,7 +197,9 @@ impl Stepper {
             self.handle.publish(published);
         }
         if let Some(batch) = effects.events {
-            for (_, mailbox) in &self.boxes {
+            METRICS.applied(&batch);
+            // Asked only now that the picture is stored: see `NodeHandle::want_changes`.
+            for (_, mailbox) in self.boxes.iter().filter(|(_, mailbox)| mailbox.wants_changes()) {
                 mailbox.post(&mut vec![Mail::Events(batch.clone())]);
             }
         }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Condvar;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -38,12 +39,21 @@ const FIRST_ID: u64 = 7 << 48 | 1 << 47;
 struct TestBox {
     mail: Mutex<Vec<Mail>>,
     filled: Condvar,
+    wants_changes: AtomicBool,
 }
 
 impl MailBox for TestBox {
     fn post(&self, mail: &mut Vec<Mail>) {
         lock(&self.mail).append(mail);
         self.filled.notify_one();
+    }
+
+    fn want_changes(&self, wanted: bool) {
+        self.wants_changes.store(wanted, Ordering::Release);
+    }
+
+    fn wants_changes(&self) -> bool {
+        self.wants_changes.load(Ordering::Acquire)
     }
 }
 
@@ -251,6 +261,33 @@ fn a_checkpoint_that_ends_after_the_log_failed_stops_nobody() {
     let done = JobDone::Checkpoint { index: 1, manifest: Default::default(), snapshot: None };
     member.handle.send(Event::Job(done));
     assert_eq!(member.keys(), Vec::<Bytes>::new());
+    member.stop();
+}
+
+#[test]
+fn a_front_that_wants_no_changes_is_not_told() {
+    let disk = MemoryVfs::new();
+    let mut member = TestMember::start(&disk, ROOMY, 1).expect("an empty disk");
+    let (other, sockets) = (Arc::new(TestBox::default()), Fronts::inboxes(1).remove(0));
+    member.handle.register(1, other.clone());
+    member.handle.register(2, sockets.clone());
+    let mut put = |n| {
+        let call = member.put(n, 10);
+        assert_eq!(member.answer(call), Some(ok()));
+        // Whoever is told is told before the answer leaves.
+        lock(&other.mail).drain(..).filter(|mail| matches!(mail, Mail::Events(_))).count()
+    };
+    assert_eq!(put(0), 0);
+    other.want_changes(true);
+    assert_eq!(put(1), 1);
+    other.want_changes(false);
+    assert_eq!(put(2), 0);
+    // Each says it through the node, for itself; front threads begin without.
+    assert!(!sockets.wants_changes());
+    member.handle.want_changes(2, true);
+    assert_eq!((sockets.wants_changes(), other.wants_changes()), (true, false));
+    member.handle.want_changes(2, false);
+    assert!(!sockets.wants_changes());
     member.stop();
 }
 

@@ -36,6 +36,10 @@ struct Inner {
     /// Promotions that were handed on.
     handed_on: Vec<(Ticket, u64)>,
     published: Arc<Published>,
+    /// What front 0 said last.
+    wants_changes: bool,
+    /// A picture that is published right before the front says next that it wants changes.
+    published_then: Option<Arc<Published>>,
     now_ms: u64,
     vfs: Arc<dyn Vfs>,
     checkpoints: PathBuf,
@@ -49,6 +53,15 @@ impl NodeAccess for TestNode {
 
     fn published(&self) -> Arc<Published> {
         Arc::clone(&self.0.borrow().published)
+    }
+
+    fn want_changes(&self, front: u16, wanted: bool) {
+        let inner = &mut *self.0.borrow_mut();
+        assert_eq!((front, inner.wants_changes), (0, !wanted), "it says so when that changes");
+        inner.wants_changes = wanted;
+        if let Some(published) = inner.published_then.take() {
+            inner.published = published;
+        }
     }
 
     fn disk_low(&self) -> bool {
@@ -112,6 +125,8 @@ impl TestNode {
             work: Vec::new(),
             handed_on: Vec::new(),
             published,
+            wants_changes: false,
+            published_then: None,
             now_ms: 0,
             vfs,
             checkpoints: opened.checkpoints,
@@ -131,7 +146,7 @@ impl TestNode {
             if let Some(published) = effects.publish {
                 inner.published = published;
             }
-            mail.extend(effects.events.map(Mail::Events));
+            mail.extend(effects.events.filter(|_| inner.wants_changes).map(Mail::Events));
             mail.extend(effects.replies.into_iter().map(|(ticket, reply)| Mail::Reply(ticket, reply)));
             let jobs = effects.jobs.len();
             for job in effects.jobs {

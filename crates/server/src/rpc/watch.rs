@@ -90,7 +90,7 @@ fn origin(published: &Published) -> Origin {
 }
 
 impl WatchService {
-    /// A service that is told of every change after `published`.
+    /// A service that, while it wants changes, is told of every one after the picture it began with.
     pub fn new(options: HubOptions, published: &Published) -> Self {
         let hub = Hub::new(options, published.view.clone(), origin(published));
         WatchService { hub, calls: IdMap::default(), output: Output::default(), ended: Vec::new() }
@@ -98,7 +98,7 @@ impl WatchService {
 
     /// Begins a turn with the picture published last.
     pub fn begin(&mut self, published: &Published) {
-        self.hub.begin_turn(&published.view, origin(published));
+        self.hub.begin_turn(&published.view, published.applied_index, origin(published));
     }
 
     /// One event of one watch stream.
@@ -154,6 +154,11 @@ impl WatchService {
     /// Time has passed.
     pub fn tick(&mut self, now_ms: u64) {
         self.hub.tick(now_ms, &mut self.output);
+    }
+
+    /// Whether this service must be told of changes.
+    pub fn wants_changes(&self) -> bool {
+        self.hub.wants_changes()
     }
 
     /// Whether watchers are catching up and could go on.

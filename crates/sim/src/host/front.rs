@@ -79,12 +79,6 @@ impl Host {
         }
     }
 
-    pub(super) fn wake_fronts(&mut self, core: &mut Core) {
-        for front in 0..core.options.fronts as u16 {
-            self.wake_front(front, core);
-        }
-    }
-
     /// Bytes of a client.
     pub(super) fn front_packet(&mut self, conn: Conn, call: u64, packet: Packet, core: &mut Core) {
         let Some(life) = &mut self.life else { return };

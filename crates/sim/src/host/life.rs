@@ -1,6 +1,7 @@
 //! One life of a member's process: what it holds while it runs.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -34,6 +35,8 @@ pub(super) struct Access(Rc<RefCell<Shared>>);
 
 struct Shared {
     published: Arc<Published>,
+    /// Fronts that are to be told of changes.
+    wanting: BTreeSet<u16>,
     disk_low: bool,
     events: Vec<Event>,
     work: Vec<(Ticket, Work)>,
@@ -48,6 +51,11 @@ impl NodeAccess for Access {
 
     fn published(&self) -> Arc<Published> {
         self.0.borrow().published.clone()
+    }
+
+    fn want_changes(&self, front: u16, wanted: bool) {
+        let wanting = &mut self.0.borrow_mut().wanting;
+        _ = if wanted { wanting.insert(front) } else { wanting.remove(&front) };
     }
 
     fn disk_low(&self) -> bool {
@@ -84,6 +92,10 @@ impl Access {
 
     pub(super) fn publish(&self, published: Arc<Published>) {
         self.0.borrow_mut().published = published;
+    }
+
+    pub(super) fn wants_changes(&self, front: u16) -> bool {
+        self.0.borrow().wanting.contains(&front)
     }
 
     pub(super) fn set_disk_low(&self, low: bool) {
@@ -123,8 +135,14 @@ impl Life {
             node.campaign();
         }
         let published = node.published();
-        let shared =
-            Shared { published: published.clone(), disk_low: false, events: Vec::new(), work: Vec::new(), now_ms: 0 };
+        let shared = Shared {
+            published: published.clone(),
+            wanting: BTreeSet::new(),
+            disk_low: false,
+            events: Vec::new(),
+            work: Vec::new(),
+            now_ms: 0,
+        };
         let access = Access(Rc::new(RefCell::new(shared)));
         let wall_ms = WALL_MS + core.now_us / 1_000;
         let first_id = member_id << 48 | (wall_ms & 0x7f_ffff_ffff) << 8;

@@ -126,10 +126,13 @@ impl Host {
             life.access.publish(published.clone());
         }
         if let Some(batch) = &effects.events {
-            for front in &mut life.fronts {
-                front.mail.push(Mail::Events(batch.clone()));
+            let wanting = (0..core.options.fronts as u16).filter(|front| life.access.wants_changes(*front));
+            for front in wanting.collect::<Vec<_>>() {
+                if let Some(life) = &mut self.life {
+                    life.fronts[usize::from(front)].mail.push(Mail::Events(batch.clone()));
+                }
+                self.wake_front(front, core);
             }
-            self.wake_fronts(core);
         }
         self.reply(effects.replies, core);
         for message in effects.messages {

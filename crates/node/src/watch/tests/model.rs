@@ -44,6 +44,7 @@ struct Counts {
     previous: usize,
     progress: usize,
     parked: usize,
+    came_back: usize,
     finished: usize,
 }
 
@@ -171,9 +172,10 @@ impl Model {
             1 => format!("{key}~"),
             _ => String::new(),
         };
-        let start_revision = match self.rng.below(4) {
+        let start_revision = match self.rng.below(5) {
             0 => 0,
             1 => current + 1 + self.rng.below(5) as i64,
+            2 => (current - self.rng.below(6) as i64).max(1),
             _ => 1 + self.rng.below(current as u64) as i64,
         };
         let create = Create {
@@ -241,6 +243,7 @@ impl Model {
                     self.world.hub.drained(stream);
                 }
             }
+            _ if self.rng.chance(40) => self.leave_and_come_back(),
             _ => {
                 // A snapshot: the hub is not told of what is in it.
                 self.transaction();
@@ -258,6 +261,44 @@ impl Model {
             return self.world.publish();
         }
         self.world.tell();
+    }
+
+    /// All streams end, nobody tells the hub of what comes then, and new streams are opened. What was on its way when
+    /// the last stream ended, or when the front wanted changes again, still arrives, late.
+    fn leave_and_come_back(&mut self) {
+        let mut late = Vec::new();
+        for stream in std::mem::take(&mut self.streams) {
+            self.world.hub.close(stream);
+        }
+        self.watched.clear();
+        self.full.clear();
+        if self.rng.chance(50) {
+            late.push(self.world.batch());
+        }
+        for _ in 0..self.rng.below(3) {
+            self.transaction();
+            self.world.waiting.clear();
+            match self.rng.below(4) {
+                0 => self.world.publish(),
+                1 => self.compact(),
+                _ => {}
+            }
+        }
+        self.world.waiting.clear();
+        if self.rng.chance(50) {
+            self.transaction();
+            late.push(self.world.batch());
+        }
+        self.world.publish();
+        self.streams = (0..3).map(|_| self.world.hub.open()).collect();
+        self.create();
+        if self.rng.chance(50) {
+            self.world.hub.turn(&mut self.world.received);
+        }
+        for batch in late {
+            self.world.deliver(&batch);
+        }
+        self.counts.came_back += 1;
     }
 
     fn compact(&mut self) {
@@ -361,7 +402,7 @@ impl Model {
 #[test]
 fn every_watcher_gets_what_the_model_gets() {
     let mut total = Counts::default();
-    for seed in 0..200 {
+    for seed in 0..300 {
         let mut model = Model::new(seed);
         for _ in 0..600 {
             model.step();
@@ -373,6 +414,7 @@ fn every_watcher_gets_what_the_model_gets() {
         total.previous += counts.previous;
         total.progress += counts.progress;
         total.parked += counts.parked;
+        total.came_back += counts.came_back;
         total.finished += counts.finished;
     }
     // The load reached what it is meant to reach.
@@ -381,5 +423,6 @@ fn every_watcher_gets_what_the_model_gets() {
     assert!(total.compacted > 100, "{} compacted", total.compacted);
     assert!(total.progress > 250, "{} progress responses", total.progress);
     assert!(total.parked > 1_000, "{} steps with slow watchers", total.parked);
+    assert!(total.came_back > 100, "{} times without a stream", total.came_back);
     assert!(total.finished > 1_000, "{} watchers to the end", total.finished);
 }

@@ -445,6 +445,68 @@ fn w21_missing_changes_are_read_from_history() {
 }
 
 #[test]
+fn a_hub_without_streams_need_not_be_told() {
+    let (mut world, gone) = world();
+    world.create(gone, on("a"));
+    world.put("a", "1");
+    world.take(gone);
+    world.hub.close(gone);
+    assert!(!world.hub.wants_changes());
+    for value in ["2", "3"] {
+        world.write(|txn| _ = txn.put(b"a", value.as_bytes(), 0));
+    }
+    world.waiting.clear();
+    world.publish();
+    let stream = world.hub.open();
+    assert!(world.hub.wants_changes());
+    world.create(stream, on("a"));
+    world.create(stream, Create { start_revision: 2, ..on("a") });
+    world.create(stream, Create { start_revision: 6, ..on("a") });
+    world.settle();
+    let created = ["0@4 created", "1@4 created", "2@4 created", "1@4 a=1:2 a=2:3 a=3:4"];
+    assert_eq!(said(&mut world, stream), created);
+    world.put("a", "4");
+    world.put("a", "5");
+    assert_eq!(said(&mut world, stream), ["0@5 a=4:5", "1@5 a=4:5", "0@6 a=5:6", "2@6 a=5:6", "1@6 a=5:6"]);
+}
+
+#[test]
+fn a_hub_that_begins_anew_is_not_misled_by_what_was_under_way() {
+    let (mut world, gone) = world();
+    world.put("a", "1");
+    // Of a state that was ahead, then replaced; the last stream ended before any of it arrived.
+    let ahead = EventBatch { events: vec![], revision: 9, applied_index: world.applied_index + 1 };
+    let replaced = EventBatch { events: vec![], revision: 1, applied_index: world.applied_index + 2 };
+    world.applied_index += 2;
+    world.hub.close(gone);
+    world.write(|txn| _ = txn.put(b"a", b"2", 0));
+    world.waiting.clear();
+    world.publish();
+    let stream = world.hub.open();
+    world.create(stream, Create { start_revision: 2, ..on("a") });
+    world.settle();
+    for batch in [ahead, replaced] {
+        world.deliver(&Arc::new(batch));
+    }
+    world.put("a", "3");
+    world.settle();
+    assert_eq!(said(&mut world, stream), ["0@3 created", "0@3 a=1:2 a=2:3", "0@4 a=3:4"]);
+}
+
+#[test]
+fn a_state_replaced_at_the_index_the_hub_began_from_is_heard_of() {
+    let (mut world, gone) = world();
+    world.put("a", "1");
+    world.put("a", "2");
+    world.hub.close(gone);
+    world.publish();
+    world.hub.open();
+    assert_eq!(world.hub.head(), 4);
+    world.deliver(&Arc::new(EventBatch { events: vec![], revision: 2, applied_index: world.applied_index }));
+    assert_eq!(world.hub.head(), 3);
+}
+
+#[test]
 fn a_closed_stream_leaves_nothing() {
     let (mut world, stream) = world();
     let other = world.hub.open();

@@ -53,6 +53,48 @@ fn changes_reach_all_watchers_of_all_streams() {
 }
 
 #[test]
+fn a_front_is_told_of_changes_while_it_has_streams() {
+    let mut harness = Harness::new();
+    let wants = |harness: &Harness| harness.node.0.borrow().wants_changes;
+    harness.put("a", "1");
+    assert!(!wants(&harness));
+    let one = harness.watch("a");
+    let two = harness.front.open(WATCH, CallMetadata::default());
+    harness.put("a", "2");
+    assert_eq!(harness.told(one), [(0, 2, vec![]), (0, 3, vec![3])]);
+    harness.front.cancel(one);
+    harness.turn();
+    assert!(wants(&harness), "a stream without watchers may ask for progress");
+    harness.front.cancel(two);
+    harness.turn();
+    assert!(!wants(&harness));
+    harness.put("a", "3");
+    let call = harness.watch("a");
+    let past = WatchCreateRequest { key: "a".into(), start_revision: 3, ..Default::default() };
+    harness.front.send(call, &request(RequestUnion::CreateRequest(past)));
+    harness.turn();
+    assert_eq!(harness.told(call), [(0, 4, vec![]), (1, 4, vec![]), (1, 4, vec![3, 4])]);
+    harness.put("a", "4");
+    assert_eq!(harness.told(call), [(0, 5, vec![5]), (1, 5, vec![5])]);
+}
+
+#[test]
+fn a_change_right_before_the_first_stream_is_not_lost() {
+    let mut harness = Harness::new();
+    let before = harness.node.published();
+    harness.put("a", "1");
+    {
+        // The node has written, and found nobody to tell, while the front took its calls.
+        let inner = &mut *harness.node.0.borrow_mut();
+        inner.published_then = Some(std::mem::replace(&mut inner.published, before));
+    }
+    let past = WatchCreateRequest { key: "a".into(), start_revision: 2, ..Default::default() };
+    let call = harness.call(WATCH, &request(RequestUnion::CreateRequest(past)));
+    harness.put("a", "2");
+    assert_eq!(harness.told(call), [(0, 2, vec![]), (0, 2, vec![2]), (0, 3, vec![3])]);
+}
+
+#[test]
 fn history_is_told_in_the_turn_of_the_request() {
     let mut harness = Harness::new();
     harness.put("a", "1");
