@@ -9,6 +9,8 @@ struct Pair {
     groups: Vec<Group>,
     /// What is under way.
     sent: Vec<raftpb::Message>,
+    /// What the leader said last as a leader; it is lost.
+    parting: Vec<raftpb::Message>,
 }
 
 impl Pair {
@@ -18,7 +20,7 @@ impl Pair {
             let conf_state = raftpb::ConfState { voters: vec![1, 2], ..Default::default() };
             Group::new(config, Recovered { conf_state, ..Default::default() }).expect("a possible configuration")
         };
-        Self { groups: (1..=2).map(member).collect(), sent: Vec::new() }
+        Self { groups: (1..=2).map(member).collect(), sent: Vec::new(), parting: Vec::new() }
     }
 
     /// Carries out what a member has to do; its messages are under way then.
@@ -89,7 +91,8 @@ impl Pair {
         assert_eq!(self.groups[leader].conf_state().voters, [other as u64 + 1], "it knows that it is removed");
         assert_eq!(self.groups[leader].role(), Role::Follower, "and leads no more");
         assert!(self.sent.iter().any(|message| message.r#type() == MessageType::MsgTimeoutNow), "it hands on");
-        self.sent.clear();
+        assert!(self.sent.iter().any(|message| message.r#type() == MessageType::MsgHeartbeat), "it tells");
+        self.parting = std::mem::take(&mut self.sent);
         assert_eq!(self.groups[other].conf_state().voters.len(), 2, "the other does not know");
         assert!(self.groups[other].last_index() < self.groups[leader].last_index());
         (leader, other)
@@ -104,6 +107,27 @@ fn the_last_one_of_two_is_told_that_it_is_alone() {
         assert_eq!(pair.elect(), other, "seed {seed}");
         assert_eq!(pair.groups[other].conf_state().voters, [other as u64 + 1]);
         assert_eq!(pair.groups[leader].role(), Role::Follower);
+        pair.groups[other].propose([Bytes::from_static(b"alone")]).expect("it leads");
+        pair.settle();
+        assert_eq!(pair.groups[other].committed(), pair.groups[other].last_index());
+    }
+}
+
+#[test]
+fn the_last_one_of_two_leads_also_if_it_stands_before_it_is_told() {
+    for seed in 1..20 {
+        let mut pair = Pair::new(seed);
+        let (leader, other) = pair.part();
+        let hands_on = |message: &raftpb::Message| message.r#type() == MessageType::MsgTimeoutNow;
+        let word = pair.parting.iter().find(|message| hands_on(message)).expect("it hands on").clone();
+        pair.groups[other].step(word);
+        assert_eq!(pair.groups[other].role(), Role::Candidate, "in a term of its own");
+        assert_eq!(pair.elect(), other, "seed {seed}");
+        for _ in 0..5 {
+            pair.tick();
+        }
+        assert_eq!(pair.groups[other].conf_state().voters, [other as u64 + 1], "seed {seed}");
+        assert_eq!((pair.groups[leader].role(), pair.groups[other].role()), (Role::Follower, Role::Leader));
         pair.groups[other].propose([Bytes::from_static(b"alone")]).expect("it leads");
         pair.settle();
         assert_eq!(pair.groups[other].committed(), pair.groups[other].last_index());

@@ -32,6 +32,8 @@ const CALM_US: u64 = 4_000_000;
 const REST_US: u64 = 60_000_000;
 /// Members become equal within this time, besides what their background takes.
 const SETTLE_US: u64 = 30_000_000;
+/// Jobs until a member that needs a snapshot has it: two make it, one looks it through.
+const JOBS_OF_A_SNAPSHOT: u64 = 3;
 /// Jobs of the background that those which wait may bring about: rewrites, and checkpoints that let their files go.
 const JOBS_THAT_FOLLOW: u64 = 16;
 /// What is on its way to watchers arrives within this time.
@@ -170,13 +172,15 @@ fn stages(plan: &Plan, world: &mut World, report: &mut Report) -> bool {
     let probes: Vec<(usize, usize)> =
         living.iter().map(|member| (*member, world.join(Box::new(Probe::new(*member))))).collect();
     let election_us = world.core.options.election_ms * 1_000;
-    let bound_us = RECOVERY_ELECTIONS * election_us + RECOVERY_US;
+    let bound_us = RECOVERY_ELECTIONS * election_us + RECOVERY_US + jobs_us(world, JOBS_OF_A_SNAPSHOT);
     // A member that finds damage when it is started now is not among the living; nor is one whose removal was under way.
     let serves = |world: &World, (member, probe): (usize, usize)| {
         world.hosts[member].refused.is_some() || world.is_at_rest(probe) || !world.belongs(ids[member])
     };
     let served = until(world, bound_us, |world| probes.iter().all(|probe| serves(world, *probe)));
     report.recovered_us = world.core.now_us - healed_us;
+    // As long as nobody led, no lease came nearer to its end.
+    world.nemesis.ends_us = world.core.now_us;
     report.recovered_elections = report.recovered_us * 1_000 / election_us;
     if !served {
         let late: Vec<String> = probes
@@ -210,7 +214,7 @@ fn stages(plan: &Plan, world: &mut World, report: &mut Report) -> bool {
         return false;
     }
     until(world, DRAIN_US, |_| false);
-    if !until(world, settle_us(world), World::is_settled) {
+    if !until(world, SETTLE_US + jobs_us(world, JOBS_THAT_FOLLOW), World::is_settled) {
         let applied: Vec<String> = world.hosts.iter().map(|host| format!("{:?}", host.applied())).collect();
         world.core.checks.violated(format!("liveness: the members do not settle; applied: {}", applied.join(", ")));
         return false;
@@ -219,11 +223,10 @@ fn stages(plan: &Plan, world: &mut World, report: &mut Report) -> bool {
     true
 }
 
-/// How long members may take to come to rest: what waits to be done in the background, and what follows from it, takes as
-/// long as this seed says.
-fn settle_us(world: &World) -> u64 {
+/// How long what waits to be done in the background takes in this seed at most, and `more` jobs that follow from it.
+fn jobs_us(world: &World, more: u64) -> u64 {
     let waiting = world.hosts.iter().map(|host| host.jobs_waiting()).max().unwrap_or(0);
-    SETTLE_US + (waiting + JOBS_THAT_FOLLOW) * world.core.options.job_us.1
+    (waiting + more) * world.core.options.job_us.1
 }
 
 /// Lets the world go on until `done`, or for `at_most_us`; whether it was done.

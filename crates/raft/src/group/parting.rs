@@ -1,7 +1,8 @@
 //! A leader that is removed: it hands on its office, and what only it knows.
 //!
-//! The library lets such a leader go on. Here it steps down with the change, tells the best of those that remain to
-//! stand, and, as long as its process lives and its term lasts, tells one that asks for votes what is committed.
+//! The library lets such a leader go on. Here it steps down with the change, tells those that remain what is committed
+//! and the best of them to stand, and, as long as its process lives and its term lasts, tells one that asks for votes
+//! what is committed. After that term it votes for the last one of two, if need be against the library's rule.
 
 use cetera_proto::raftpb::{self, MessageType};
 
@@ -21,6 +22,11 @@ impl Group {
     pub(super) fn abdicate(&mut self) {
         let term = self.term();
         let rest: Vec<Progress> = self.progress().into_iter().filter(|progress| !progress.is_learner).collect();
+        for progress in &rest {
+            let told = self.own_message(MessageType::MsgHeartbeat, progress.member, term);
+            let commit = progress.matched.min(self.committed());
+            self.released.push(raftpb::Message { commit, ..told });
+        }
         if let Some(next) = rest.iter().rev().max_by_key(|progress| progress.matched) {
             self.released.push(self.own_message(MessageType::MsgTimeoutNow, next.member, term));
         }
@@ -37,10 +43,29 @@ impl Group {
         let commit = of.map_or(0, |progress| progress.matched).min(self.committed());
         let asks = message.r#type() == MessageType::MsgPreVote && message.commit < commit;
         if !asks || *term != self.term() || self.role() != Role::Follower {
-            return false;
+            return self.vote_for_the_last(message);
         }
         let told = self.own_message(MessageType::MsgHeartbeat, message.from, *term);
         self.released.push(raftpb::Message { commit, ..told });
+        true
+    }
+
+    /// Whether the last one of two has the vote that it asks for, although the log here is longer. In the group as it is
+    /// committed, that one alone decides, so that nothing can be committed that it has not; and it asks only while it
+    /// does not know. Nobody else can be voted for any more: nothing of this need be remembered.
+    fn vote_for_the_last(&mut self, message: &raftpb::Message) -> bool {
+        let Some(Parted { term, rest }) = &self.parted else { return false };
+        let answer = match message.r#type() {
+            MessageType::MsgPreVote => MessageType::MsgPreVoteResp,
+            MessageType::MsgVote => MessageType::MsgVoteResp,
+            _ => return false,
+        };
+        let is_last = matches!(&rest[..], [last] if last.member == message.from && last.matched >= self.committed());
+        let is_old = message.term <= *term || message.term < self.term() || self.leader() == message.from;
+        if !is_last || is_old || message.index < self.committed() {
+            return false;
+        }
+        self.released.push(self.own_message(answer, message.from, message.term));
         true
     }
 
