@@ -47,6 +47,11 @@ pub trait Io {
     fn now_us(&self) -> u64;
     /// Members of the cluster, to choose from: `0..members()`.
     fn members(&self) -> u32;
+    /// A member to connect to: any, but rarely one that is no member at present.
+    fn somewhere(&mut self) -> u32 {
+        let members = u64::from(self.members());
+        self.pick(members) as u32
+    }
     /// A new connection to a member. It always succeeds here; a member that cannot be reached breaks it later.
     fn connect(&mut self, member: u32) -> Conn;
     /// Closes a connection: its calls under way become `Unknown`, its watchers end.

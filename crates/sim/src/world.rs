@@ -238,6 +238,9 @@ fn send_watch(core: &mut Core, conn: Conn, send: WatchSend) {
     }
 }
 
+/// How often a client draws again that drew a machine on which no member is.
+const LOOKS_FOR_A_MEMBER: usize = 3;
+
 /// What a client may do, while it does it.
 struct Hand<'a> {
     core: &'a mut Core,
@@ -259,6 +262,18 @@ impl Io for Hand<'_> {
 
     fn members(&self) -> u32 {
         self.core.ids.len() as u32
+    }
+
+    fn somewhere(&mut self) -> u32 {
+        let machines = self.core.ids.len() as u64;
+        let mut member = self.pick(machines) as usize;
+        for _ in 0..LOOKS_FOR_A_MEMBER {
+            if self.core.ids[member] != 0 {
+                break;
+            }
+            member = self.pick(machines) as usize;
+        }
+        member as u32
     }
 
     fn connect(&mut self, member: u32) -> Conn {

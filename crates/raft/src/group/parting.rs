@@ -1,8 +1,7 @@
 //! A leader that is removed: it hands on its office, and what only it knows.
 //!
 //! The library lets such a leader go on. Here it steps down with the change, tells those that remain what is committed
-//! and the best of them to stand, and, as long as its process lives and its term lasts, tells one that asks for votes
-//! what is committed. After that term it votes for the last one of two, if need be against the library's rule.
+//! and the best of them to stand, and, as long as its process lives, tells one that asks for votes what is committed.
 
 use cetera_proto::raftpb::{self, MessageType};
 
@@ -36,36 +35,25 @@ impl Group {
 
     /// The last one of two that remains may not know that it is alone: the leader that was removed may have been the
     /// only one that knew, and then it needs the vote of one whose log is longer. It is told what is committed when it
-    /// asks, as a leader of that term tells it. `false` if there is nothing to tell.
+    /// asks, as a leader tells it: of the term in which this one led; and of later ones, if nobody but the one that asks
+    /// could lead in them. `false` if there is nothing to tell.
     pub(super) fn tell_parting_commit(&mut self, message: &raftpb::Message) -> bool {
         let Some(Parted { term, rest }) = &self.parted else { return false };
-        let of = rest.iter().find(|progress| progress.member == message.from);
-        let commit = of.map_or(0, |progress| progress.matched).min(self.committed());
-        let asks = message.r#type() == MessageType::MsgPreVote && message.commit < commit;
-        if !asks || *term != self.term() || self.role() != Role::Follower {
-            return self.vote_for_the_last(message);
-        }
-        let told = self.own_message(MessageType::MsgHeartbeat, message.from, *term);
-        self.released.push(raftpb::Message { commit, ..told });
-        true
-    }
-
-    /// Whether the last one of two has the vote that it asks for, although the log here is longer. In the group as it is
-    /// committed, that one alone decides, so that nothing can be committed that it has not; and it asks only while it
-    /// does not know. Nobody else can be voted for any more: nothing of this need be remembered.
-    fn vote_for_the_last(&mut self, message: &raftpb::Message) -> bool {
-        let Some(Parted { term, rest }) = &self.parted else { return false };
-        let answer = match message.r#type() {
-            MessageType::MsgPreVote => MessageType::MsgPreVoteResp,
-            MessageType::MsgVote => MessageType::MsgVoteResp,
+        let is_last = matches!(&rest[..], [last] if last.member == message.from);
+        let asked_in = match message.r#type() {
+            MessageType::MsgPreVote => message.term.saturating_sub(1),
+            MessageType::MsgVote if is_last => message.term,
             _ => return false,
         };
-        let is_last = matches!(&rest[..], [last] if last.member == message.from && last.matched >= self.committed());
-        let is_old = message.term <= *term || message.term < self.term() || self.leader() == message.from;
-        if !is_last || is_old || message.index < self.committed() {
+        let of = rest.iter().find(|progress| progress.member == message.from);
+        let commit = of.map_or(0, |progress| progress.matched).min(self.committed());
+        let told_in = asked_in.max(*term);
+        let may_tell = is_last || (told_in == *term && *term == self.term());
+        if !may_tell || message.commit >= commit || self.role() != Role::Follower {
             return false;
         }
-        self.released.push(self.own_message(answer, message.from, message.term));
+        let told = self.own_message(MessageType::MsgHeartbeat, message.from, told_in);
+        self.released.push(raftpb::Message { commit, ..told });
         true
     }
 

@@ -312,7 +312,7 @@ impl Contender {
         match self.stream {
             Some(conn) => conn,
             None => {
-                let member = io.pick(u64::from(io.members())) as u32;
+                let member = io.somewhere();
                 *self.stream.insert(io.connect(member))
             }
         }

@@ -49,7 +49,7 @@ impl Observer {
         let conn = match self.conn {
             Some((conn, _)) => conn,
             None => {
-                let member = io.pick(u64::from(io.members())) as u32;
+                let member = io.somewhere();
                 let conn = io.connect(member);
                 self.conn = Some((conn, member));
                 self.moves_us = io.now_us() + between(io, self.stay_us / 2, self.stay_us);

@@ -140,7 +140,7 @@ impl WatchClient {
             if self.streams[stream].conn.is_some() || io.now_us() < self.streams[stream].back_us {
                 continue;
             }
-            let member = io.pick(u64::from(io.members())) as u32;
+            let member = io.somewhere();
             let conn = io.connect(member);
             self.streams[stream].conn = Some(conn);
             for owned in &mut self.watchings {

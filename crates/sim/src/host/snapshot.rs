@@ -141,8 +141,8 @@ impl Host {
         }
         let ends = core.lines.get(&line).copied();
         let (Some(life), Some(ends)) = (&mut self.life, ends) else {
-            // Nobody is there, or the other side has gone: what is left of the line ends.
-            return self.line_broke(line, core);
+            // Nobody is there, which the other side learns, or the other side has gone: what is left of the line ends.
+            return self.hang_up(line, core);
         };
         match wire {
             Wire::Broken => self.line_broke(line, core),
