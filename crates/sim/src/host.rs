@@ -145,7 +145,7 @@ impl Host {
 
     /// Whether it runs and has a log that failed: an operator would start it anew.
     pub(crate) fn log_has_failed(&self) -> bool {
-        self.life.as_ref().is_some_and(|life| life.node.published().log_failed)
+        self.life.as_ref().is_some_and(|life| life.log_has_failed())
     }
 
     /// Applied index of the running member.

@@ -178,6 +178,10 @@ impl Life {
         self.publish.is_done()
     }
 
+    pub(super) fn log_has_failed(&self) -> bool {
+        self.log.has_failed() || self.node.published().log_failed
+    }
+
     pub(super) fn jobs_waiting(&self) -> u64 {
         self.jobs.waiting()
     }

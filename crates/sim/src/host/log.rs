@@ -59,6 +59,11 @@ impl Log {
         }
     }
 
+    /// Whether a write failed, even if the node was not told yet.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed || self.syncing.as_ref().is_some_and(|syncing| syncing.failed)
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.queue.is_empty() && self.syncing.is_none()
     }
