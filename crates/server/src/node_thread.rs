@@ -133,6 +133,7 @@ pub fn spawn(node: Node, shell: NodeShell) -> std::io::Result<(NodeHandle, NodeT
         reserve_bytes: shell.reserve_bytes,
         due: Due::at_once(),
         events: Vec::new(),
+        released: None,
         boxes: Vec::new(),
     };
     let of_node = handle.clone();

@@ -129,10 +129,14 @@ impl Log {
         }
     }
 
+    /// Whether the present segment takes proposals of `bytes` behind all that is queued. Never waits.
+    pub(super) fn has_room_at_hand(&self, bytes: u64) -> bool {
+        bytes == 0 || bytes + self.queued_bytes.load(Ordering::Acquire) <= self.room.load(Ordering::Acquire)
+    }
+
     /// Whether proposals of `bytes` can be logged behind all that is queued. Asks the disk only at a segment's end.
     pub(super) fn has_room(&self, bytes: u64) -> bool {
-        let wanted = bytes + self.queued_bytes.load(Ordering::Acquire);
-        if wanted <= self.room.load(Ordering::Acquire) {
+        if self.has_room_at_hand(bytes) {
             return true;
         }
         let mut wal = lock(&self.wal);

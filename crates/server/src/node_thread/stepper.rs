@@ -48,7 +48,10 @@ pub(super) struct Stepper {
     pub(super) checkpoints: PathBuf,
     pub(super) reserve_bytes: u64,
     pub(super) due: Due,
+    /// Taken and not stepped yet.
     pub(super) events: Vec<Event>,
+    /// What the log may let go of, told to another thread.
+    pub(super) released: Option<u64>,
     pub(super) boxes: Vec<(u16, Arc<dyn MailBox>)>,
 }
 
@@ -81,7 +84,7 @@ impl Stepper {
 
     /// When the next turn is due, if nothing comes before.
     pub(super) fn due(&self) -> Instant {
-        self.due.first()
+        if self.events.is_empty() && self.released.is_none() { self.due.first() } else { Instant::now() }
     }
 
     /// Turns of the node thread until nothing is left to take. When the next one is due.
@@ -98,6 +101,10 @@ impl Stepper {
     pub(super) fn turn(&mut self, by: By) -> Result<Instant, Fatal> {
         let mut events = std::mem::take(&mut self.events);
         self.handle.take(&mut events, &mut self.boxes);
+        if by == By::Another && !self.log.has_room_at_hand(log_bytes(&events)) {
+            self.events = events;
+            return Ok(self.due());
+        }
         let now = Instant::now();
         // Between batches, or when batches leave no gap.
         let due = |due: Instant| if events.is_empty() { due <= now } else { due + SLICE_PATIENCE <= now };
@@ -119,7 +126,7 @@ impl Stepper {
         };
         self.carry_out(effects, &mut events, by)?;
         self.events = events;
-        Ok(self.due.first())
+        Ok(self.due())
     }
 
     fn keep_time(&mut self, now: Instant) {
@@ -151,16 +158,8 @@ impl Stepper {
 
     /// Refuses the batch's proposals if the log has no room for them.
     fn make_room(&self, events: &mut [Event]) {
-        let bytes: usize = events
-            .iter()
-            .map(|event| match event {
-                Event::Propose(proposals) => {
-                    proposals.iter().map(|proposal| proposal.request.len() + RECORD_OVERHEAD_BYTES).sum()
-                }
-                _ => 0,
-            })
-            .sum();
-        if bytes == 0 || self.log.has_room((bytes + BATCH_OVERHEAD_BYTES) as u64) {
+        let bytes = log_bytes(events);
+        if bytes == 0 || self.log.has_room(bytes) {
             return;
         }
         let mut refused = Vec::new();
@@ -180,7 +179,11 @@ impl Stepper {
         // Before the log: entries travel while the disk here syncs them.
         let roster = effects.publish.as_deref().filter(|new| self.handle.is_new_roster(new));
         self.peers.post(&mut effects.messages, std::mem::take(&mut effects.snapshots), roster);
-        if let Some(index) = effects.release_wal {
+        // The log is locked while it is synced: that is for nobody but the node thread to wait for.
+        self.released = effects.release_wal.or(self.released);
+        if by == By::Its
+            && let Some(index) = self.released.take()
+        {
             self.log.release(index);
         }
         if !effects.wal.is_empty() {
@@ -217,6 +220,20 @@ impl Stepper {
             }
         }
         Ok(())
+    }
+}
+
+/// What the log needs for the proposals among these; 0 if there are none.
+fn log_bytes(events: &[Event]) -> u64 {
+    let of = |event: &Event| match event {
+        Event::Propose(proposals) => {
+            proposals.iter().map(|proposal| proposal.request.len() + RECORD_OVERHEAD_BYTES).sum()
+        }
+        _ => 0,
+    };
+    match events.iter().map(of).sum::<usize>() {
+        0 => 0,
+        bytes => (bytes + BATCH_OVERHEAD_BYTES) as u64,
     }
 }
 
