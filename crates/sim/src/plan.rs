@@ -180,6 +180,14 @@ impl Options {
         let far = dice.chance(200);
         let spare = dice.pick(&[2, 3, 4]);
         let moves = dice.chance(MOVES_PER_MILLE);
+        // A small log, or much that is kept for members that lag: a log that cannot hold what is kept is full for good.
+        let (keep, wal_max_bytes) = dice.pick(&[
+            ((5, 1 << 10), 2 << 20),
+            ((30, 8 << 10), 2 << 20),
+            ((200, 64 << 10), 4 << 20),
+            ((200, 64 << 10), 1 << 30),
+            ((5_000, 16 << 20), 1 << 30),
+        ]);
         Self {
             members: plan.members,
             machines: plan.members + if moves { spare } else { 0 },
@@ -187,8 +195,8 @@ impl Options {
             election_ms: tick_ms * dice.pick(&[5, 10, 10, 10, 20]),
             pre_vote: dice.chance(900),
             wal_segment_bytes: dice.pick(&[8 << 10, 16 << 10, 64 << 10, 256 << 10]),
-            wal_max_bytes: dice.pick(&[2 << 20, 4 << 20, 1 << 30]),
-            keep: dice.pick(&[(5, 1 << 10), (30, 8 << 10), (200, 64 << 10), (5_000, 16 << 20)]),
+            wal_max_bytes,
+            keep,
             log_segment_bytes: dice.pick(&[8 << 10, 32 << 10, 128 << 10]),
             checkpoint_log_bytes: dice.pick(&[8 << 10, 16 << 10, 32 << 10, 128 << 10]),
             fronts: dice.pick(&[1, 1, 2, 3]),
