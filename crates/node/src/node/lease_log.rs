@@ -22,6 +22,11 @@ impl Node {
         if self.revocations.len() >= limits::REVOCATIONS_UNDER_WAY_MAX {
             return Ok(());
         }
+        // A leader whose disk is behind does not know all that is committed: a lease that it takes for one whose time is
+        // up may have been revoked since, and granted anew.
+        if self.group.committed() > self.state.applied_index() {
+            return Ok(());
+        }
         let due = self.lessor.expire(self.now_ms, limits::REVOKE_RETRY_MS, limits::EXPIRIES_PER_APPEND_MAX);
         if due.is_empty() {
             return Ok(());

@@ -1,6 +1,7 @@
 //! Time over leases in a group: who holds it, and what a successor gives.
 
 use cetera_node::event::{Event, LeaseQuestion, Reply, Ticket};
+use cetera_proto::etcdserverpb as pb;
 
 use crate::harness::{Cluster, ELECTION_MS, TICK_MS, put};
 
@@ -36,6 +37,30 @@ fn a_lease_ends_on_all_members_once_its_time_is_up() {
     }
     assert!(matches!(time_to_live(&mut cluster, leader, 9), Some(Reply::TimeToLive { ttl: -1, .. })));
     assert!(matches!(time_to_live(&mut cluster, (leader + 1) % 3, 9), Some(Reply::TimeToLive { ttl: -1, .. })));
+}
+
+#[test]
+fn a_leader_whose_disk_is_behind_ends_no_lease_that_was_granted_anew() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect(None);
+    let other = (leader + 1) % 3;
+    cluster.grant(leader, 9, 5);
+    cluster.tick(seconds(5) - 2);
+    cluster.hosts[leader].stalled = true;
+    let lease_revoke = Some(Box::new(pb::LeaseRevokeRequest { id: 9 }));
+    cluster.propose(other, pb::InternalRaftRequest { lease_revoke, ..Default::default() });
+    cluster.grant(other, 9, 5);
+    cluster.propose(other, put("k", "v", 9));
+    cluster.settle();
+    assert!(cluster.value(other, "k").is_some(), "the others are enough to commit it");
+    assert!(cluster.value(leader, "k").is_none(), "the leader does not know yet");
+    cluster.tick(5);
+    assert_eq!(cluster.leader(), Some(leader));
+    cluster.resume_disk(leader);
+    cluster.tick(seconds(4));
+    assert!(cluster.value(other, "k").is_some(), "its lease ended with the time of the one before it");
+    cluster.tick(seconds(3));
+    assert_eq!(cluster.value(other, "k"), None);
 }
 
 #[test]
