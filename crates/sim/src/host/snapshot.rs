@@ -21,6 +21,8 @@ const CHUNK_BYTES: (u64, u64) = (200, 64 << 10);
 const STALL_US: u64 = 2_000_000;
 /// What a lost packet costs until it is sent again.
 const AGAIN_US: u64 = 200_000;
+/// How often what is sent over a line is lost at most.
+const TRIES_MAX: u32 = 64;
 
 /// A line between two members, by its number.
 pub(crate) type Line = u64;
@@ -96,8 +98,11 @@ impl Core {
         }
         let (low, high) = self.options.delay_us;
         let mut after_us = self.dice.within(low, high) + trouble.delay_us;
-        while self.dice.chance(trouble.loss) {
+        // Troubles add up, to a line on which all is lost: it comes through when they are over.
+        let mut tries = TRIES_MAX;
+        while tries > 0 && self.dice.chance(trouble.loss) {
             after_us += AGAIN_US;
+            tries -= 1;
         }
         self.after(after_us, Happening::Wire { line, at: to, wire });
     }
