@@ -743,4 +743,4 @@ impl Hasher for IdHasher {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -24,44 +24,19 @@ pub(super) fn page(published: &Published) -> Page {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-    use std::sync::Arc;
-
-    use cetera_node::recovery::{self, Start};
     use cetera_state::StateHash;
-    use cetera_state::member::Member;
-    use cetera_storage::vfs::{Vfs, memory::MemoryVfs};
     use http::Method;
 
     use super::*;
     use crate::front::http1::Serving;
     use crate::http::{Route, route};
-
-    /// The picture of a member that was just founded.
-    fn founded() -> Published {
-        let vfs: Arc<dyn Vfs> = Arc::new(MemoryVfs::new());
-        let start = Start {
-            founders: vec![Member { id: 0xab, peer_urls: vec!["http://127.0.0.1:2380".into()], ..Member::default() }],
-            member_id: 0xab,
-            cluster_id: 1,
-            tick_ms: 100,
-            election_ms: 1_000,
-            pre_vote: true,
-            nonce: 1,
-            now_ms: 0,
-            checkpoint_log_bytes: None,
-            limits: Default::default(),
-            force_new_cluster: false,
-            wal: Default::default(),
-            log: Default::default(),
-        };
-        let opened = recovery::open(&vfs, Path::new("/data"), start).expect("an empty disk");
-        (*opened.node.published()).clone()
-    }
+    use crate::rpc::NodeAccess as _;
+    use crate::rpc::tests::TestNode;
 
     #[test]
     fn tells_one_picture_as_json() {
-        let mut published = founded();
+        let mut published = (*TestNode::new().published()).clone();
+        published.member_id = 0xab;
         (published.applied_index, published.term, published.fenced) = (17, 3, true);
         published.state_hash = StateHash { sum: 0xfeed, finished: -1 };
         let page = page(&published);

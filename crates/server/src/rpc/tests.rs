@@ -27,7 +27,7 @@ const CLUSTER: u64 = 77;
 
 /// A node whose every wish comes true at once, on this thread.
 #[derive(Clone)]
-struct TestNode(Rc<RefCell<Inner>>);
+pub(crate) struct TestNode(Rc<RefCell<Inner>>);
 
 struct Inner {
     node: Node,
@@ -90,7 +90,7 @@ impl NodeAccess for TestNode {
 }
 
 impl TestNode {
-    fn new() -> TestNode {
+    pub(crate) fn new() -> TestNode {
         let vfs: Arc<dyn Vfs> = Arc::new(MemoryVfs::new());
         let founder = StateMember {
             id: MEMBER,
