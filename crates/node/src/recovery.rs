@@ -71,6 +71,9 @@ pub struct Start {
     pub now_ms: u64,
     /// Log bytes between checkpoints, if not to follow the size of the index.
     pub checkpoint_log_bytes: Option<u64>,
+    /// Bytes of the write-ahead log that a checkpoint covers and that may be kept for members that lag, if not the usual
+    /// share of what the log may hold.
+    pub laggard_log_bytes: Option<u64>,
     /// Sizes of the write-ahead log. What is kept in memory for members that lag is bounded as the group bounds it, unless
     /// `keep_entries` and `keep_bytes` are set; what is kept for them on the disk by a share of `max_bytes`.
     pub wal: WalOptions,
@@ -249,7 +252,7 @@ fn open_or_make(vfs: &Arc<dyn Vfs>, dir: &Path, start: Start, make: bool) -> Res
     let log = checkpoint.map_or(0, |(_, log)| log);
     let next_log = remove_leftovers(vfs.as_ref(), &data_dir, checkpoint)?;
     let snapshots = SnapshotReceiver::new(vfs.clone(), &data_dir, start.log, start.limits, next_log);
-    let laggard_bytes = start.wal.max_bytes / limits::LAGGARD_LOG_SHARE;
+    let laggard_bytes = start.laggard_log_bytes.unwrap_or(start.wal.max_bytes / limits::LAGGARD_LOG_SHARE);
     let disk = Disk { wal: wal.reader(), log, laggard_bytes };
     let node =
         Node::new(config, group, applied_state, hard_state, disk, start.now_ms).map_err(|Fatal(text)| state(text))?;

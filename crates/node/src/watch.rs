@@ -135,6 +135,8 @@ pub struct Hub {
     options: HubOptions,
     view: View,
     origin: Origin,
+    /// Applied index of the picture.
+    view_index: u64,
     /// The next revision to come: everything below is in the ring or in history.
     head: i64,
     /// Applied index of the last picture that this hub began anew from: batches before it are old, whatever they say.
@@ -172,6 +174,7 @@ impl Hub {
             options,
             view,
             origin,
+            view_index: 0,
             head,
             begun_at: 0,
             groups,
@@ -198,6 +201,7 @@ impl Hub {
         self.turn += 1;
         self.origin = origin;
         self.view = view.clone();
+        self.view_index = applied_index;
         if !self.wants_changes() {
             self.head = view.revision() + 1;
             self.begun_at = applied_index;

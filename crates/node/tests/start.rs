@@ -28,6 +28,7 @@ fn start(founders: &[u64], member_id: u64) -> Start {
         nonce: 1,
         now_ms: 0,
         checkpoint_log_bytes: None,
+        laggard_log_bytes: None,
         wal: Default::default(),
         log: Default::default(),
     }

@@ -93,6 +93,7 @@ pub fn start(config: &Config, peers: PeersHandle) -> Result<Option<Running>, Str
         nonce,
         now_ms: clock::now_ms(),
         checkpoint_log_bytes: small("CETERA_TEST_CHECKPOINT_BYTES"),
+        laggard_log_bytes: None,
         wal: wal_options(nonce),
         log: log_options(),
     };

@@ -568,6 +568,7 @@ impl Options {
             keep: (5_000, 16 << 20),
             log_segment_bytes: 8 << 10,
             checkpoint_log_bytes: 16 << 10,
+            laggard_log_bytes: None,
             fronts: 1,
             hub: HubOptions {
                 ring_bytes: 1 << 10,

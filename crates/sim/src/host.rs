@@ -466,5 +466,6 @@ pub(crate) fn start_of(options: &Options, seat: Seat, member_id: u64, nonce: u64
         },
         log: RevLogOptions { segment_bytes: options.log_segment_bytes },
         checkpoint_log_bytes: Some(options.checkpoint_log_bytes),
+        laggard_log_bytes: options.laggard_log_bytes,
     }
 }

@@ -79,6 +79,7 @@ pub fn start(now_ms: u64, nonce: u64) -> Start {
         wal: WalOptions { segment_bytes: 8 << 10, ..WalOptions::default() },
         log: RevLogOptions { segment_bytes: 8 << 10 },
         checkpoint_log_bytes: Some(12 << 10),
+        laggard_log_bytes: None,
     }
 }
 

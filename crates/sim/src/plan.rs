@@ -144,8 +144,10 @@ pub struct Options {
     pub pre_vote: bool,
     /// Length of the write-ahead log's segments.
     pub wal_segment_bytes: u64,
-    /// Bytes of the write-ahead log at most; a share of it is kept for members that lag.
+    /// Bytes of the write-ahead log at most.
     pub wal_max_bytes: u64,
+    /// Bytes of it that are kept for members that lag, if not the usual share: with few they are sent snapshots.
+    pub laggard_log_bytes: Option<u64>,
     /// Applied entries, and their bytes, that are kept in memory for members that lag.
     pub keep: (usize, usize),
     /// Length of the revision log's segments.
@@ -181,12 +183,15 @@ impl Options {
         let spare = dice.pick(&[2, 3, 4]);
         let moves = dice.chance(MOVES_PER_MILLE);
         // A small log, or much that is kept for members that lag: a log that cannot hold what is kept is full for good.
-        let (keep, wal_max_bytes) = dice.pick(&[
-            ((5, 1 << 10), 2 << 20),
-            ((30, 8 << 10), 2 << 20),
-            ((200, 64 << 10), 4 << 20),
-            ((200, 64 << 10), 1 << 30),
-            ((5_000, 16 << 20), 1 << 30),
+        // Where next to nothing is kept, whoever was cut off for a moment is sent a snapshot.
+        let (keep, wal_max_bytes, laggard_log_bytes) = dice.pick(&[
+            ((5, 1 << 10), 2 << 20, Some(0)),
+            ((5, 1 << 10), 2 << 20, Some(4 << 10)),
+            ((30, 8 << 10), 2 << 20, Some(16 << 10)),
+            ((30, 8 << 10), 2 << 20, None),
+            ((200, 64 << 10), 4 << 20, None),
+            ((200, 64 << 10), 1 << 30, None),
+            ((5_000, 16 << 20), 1 << 30, None),
         ]);
         Self {
             members: plan.members,
@@ -196,6 +201,7 @@ impl Options {
             pre_vote: dice.chance(900),
             wal_segment_bytes: dice.pick(&[8 << 10, 16 << 10, 64 << 10, 256 << 10]),
             wal_max_bytes,
+            laggard_log_bytes,
             keep,
             log_segment_bytes: dice.pick(&[8 << 10, 32 << 10, 128 << 10]),
             checkpoint_log_bytes: dice.pick(&[8 << 10, 16 << 10, 32 << 10, 128 << 10]),

@@ -132,7 +132,11 @@ impl Hub {
         if batch.revision < self.head {
             return;
         }
-        assert!(self.view.revision() >= batch.revision, "the picture of a change is published before the change");
+        if self.view.revision() < batch.revision {
+            // Of a state that was further and was replaced while this waited: a later batch tells of that.
+            assert!(self.view_index >= batch.applied_index, "the picture of a change is published before the change");
+            return;
+        }
         let old = batch.events.partition_point(|event| event.revision.main < self.head);
         let events: Vec<&EventRec> = batch.events[old..].iter().collect();
         let gap = events.first().is_none_or(|first| first.revision.main != self.head);

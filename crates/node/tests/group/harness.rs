@@ -169,6 +169,7 @@ impl Cluster {
             nonce: self.nonce,
             now_ms: self.now_ms,
             checkpoint_log_bytes: Some(self.checkpoint_log_bytes),
+            laggard_log_bytes: None,
             wal: WalOptions { segment_bytes: 8 << 10, salt: 5, ..self.wal.clone() },
             log: RevLogOptions { segment_bytes: 64 << 10 },
         };

@@ -112,6 +112,7 @@ impl TestMember {
             nonce: life,
             now_ms: clock::now_ms(),
             checkpoint_log_bytes: None,
+            laggard_log_bytes: None,
             wal: WalOptions { segment_bytes: sizes.wal, salt: 1, ..WalOptions::default() },
             log: RevLogOptions { segment_bytes: sizes.log },
         };

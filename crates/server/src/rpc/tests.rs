@@ -113,6 +113,7 @@ impl TestNode {
                 nonce: 1,
                 now_ms: 0,
                 checkpoint_log_bytes: None,
+                laggard_log_bytes: None,
                 wal: Default::default(),
                 log: Default::default(),
             },

@@ -11,7 +11,7 @@ use cetera_plant::Bug;
 use cetera_sim::{Plan, run};
 
 /// Seeds after which a bug that was not found is an error.
-const SEEDS_MAX: u64 = 100;
+const SEEDS_MAX: u64 = 600;
 
 /// A bug that was found.
 struct Found {

@@ -507,6 +507,32 @@ fn a_state_replaced_at_the_index_the_hub_began_from_is_heard_of() {
 }
 
 #[test]
+fn what_waited_while_its_state_was_replaced_is_not_told() {
+    let (mut world, stream) = world();
+    world.put("a", "1");
+    world.create(stream, on("a"));
+    let replacement = world.store.view().expect("a good disk");
+    world.write(|txn| _ = txn.put(b"a", b"2", 0));
+    let ahead = world.batch();
+    world.applied_index += 1;
+    world.hub.begin_turn(&replacement, world.applied_index, ORIGIN);
+    world.deliver(&ahead);
+    let told = EventBatch { events: vec![], revision: replacement.revision(), applied_index: world.applied_index };
+    world.deliver(&Arc::new(told));
+    assert_eq!(said(&mut world, stream), ["0@2 created"]);
+    assert_eq!(world.hub.head(), 3);
+}
+
+#[test]
+#[should_panic(expected = "the picture of a change is published before the change")]
+fn a_change_before_its_picture_is_refused() {
+    let (mut world, _stream) = world();
+    world.write(|txn| _ = txn.put(b"a", b"1", 0));
+    let early = world.batch();
+    world.deliver(&early);
+}
+
+#[test]
 fn a_closed_stream_leaves_nothing() {
     let (mut world, stream) = world();
     let other = world.hub.open();

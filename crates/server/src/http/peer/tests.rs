@@ -59,6 +59,7 @@ impl TestMember {
             nonce: 1,
             now_ms: clock::now_ms(),
             checkpoint_log_bytes: None,
+            laggard_log_bytes: None,
             limits: Default::default(),
             force_new_cluster: false,
             wal: Default::default(),

@@ -113,6 +113,7 @@ impl Group {
             nonce: self.lives,
             now_ms: clock::now_ms(),
             checkpoint_log_bytes: None,
+            laggard_log_bytes: None,
             wal: WalOptions { segment_bytes: 1 << 20, salt: self.lives, ..WalOptions::default() },
             log: RevLogOptions { segment_bytes: 1 << 20 },
         };
