@@ -40,6 +40,7 @@ pub(crate) fn start(founders: u64) -> Start {
         nonce: 1,
         now_ms: 0,
         checkpoint_log_bytes: Some(1_500),
+        laggard_log_bytes: None,
         wal: WalOptions { segment_bytes: 6 << 10, salt: 5, ..WalOptions::default() },
         log: RevLogOptions { segment_bytes: 2 << 10 },
     }
