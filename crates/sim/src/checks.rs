@@ -68,6 +68,11 @@ impl Mirror {
         at < self.snapshot || (at < self.durable && self.terms[at] == term)
     }
 
+    /// The same, or the disk has been emptied since: what was on it then is not known any more.
+    fn may_hold(&self, index: u64, term: u64) -> bool {
+        self.gone || self.holds(index, term)
+    }
+
     /// The member was started anew and holds these entries (index, term) above its checkpoint.
     ///
     /// # Errors
@@ -137,6 +142,9 @@ pub(crate) struct Checks {
     committed: u64,
     /// By member.
     mirrors: Vec<Mirror>,
+    /// Of members whose machines were taken back: a leader that has not applied their removal yet still counts them, and
+    /// may, for what they had acknowledged. A majority with them meets every majority without them.
+    departed: BTreeMap<u64, Mirror>,
     /// Members whose disk has rotted: what they lose proves nothing.
     pub(crate) rotten: Vec<bool>,
     /// Hash comparisons made.
@@ -163,6 +171,7 @@ impl Checks {
             ids: ids.to_vec(),
             committed: founders.len() as u64,
             mirrors: vec![Mirror::default(); members],
+            departed: BTreeMap::new(),
             rotten: vec![false; members],
             compared: 0,
             entries_compared: 0,
@@ -177,8 +186,10 @@ impl Checks {
 
     /// From now on a machine is another member, with an empty disk; 0 for none.
     pub(crate) fn seat(&mut self, member: usize, id: u64) {
+        let (before, mut mirror) = (self.ids[member], std::mem::take(&mut self.mirrors[member]));
+        mirror.gone |= self.rotten[member];
+        self.departed.insert(before, mirror);
         self.ids[member] = id;
-        self.mirrors[member] = Mirror::default();
         self.applied[member] = 0;
         self.voters[member] = Vec::new();
         self.rotten[member] = false;
@@ -296,11 +307,11 @@ impl Checks {
         let before = self.voters[member].clone();
         for index in self.committed + 1..=through {
             let Some(Entry { term, .. }) = node.log_entry(index) else { continue };
-            let held = |voters: &[u64]| {
-                let seats = self.ids.iter().enumerate().filter(|(_, id)| voters.contains(id));
-                let holds = |at: usize| self.rotten[at] || self.mirrors[at].gone || self.mirrors[at].holds(index, term);
-                (seats.filter(|(at, _)| holds(*at)).count(), voters.len())
+            let holds = |voter: &&u64| match self.ids.iter().position(|id| id == *voter) {
+                Some(at) => self.rotten[at] || self.mirrors[at].may_hold(index, term),
+                None => self.departed.get(voter).is_some_and(|mirror| mirror.may_hold(index, term)),
             };
+            let held = |voters: &[u64]| (voters.iter().filter(holds).count(), voters.len());
             let is_majority = |(holders, voters): (usize, usize)| holders * 2 > voters;
             let (held_before, held_now) = (held(&before), held(&now));
             if !is_majority(held_before) && !is_majority(held_now) {
