@@ -204,8 +204,9 @@ func TestAFollowerKeepsALeaseAliveAndSeesItEnd(t *testing.T) {
 	followers := c.others(leader)
 	client, other := followers[0].dial(), followers[1].dial()
 	lease := must(client.Grant(ctx, 2))(t)
-	must(client.Put(ctx, "k", "v", clientv3.WithLease(lease.ID)))(t)
-	watch := other.Watch(ctx, "k")
+	put := must(client.Put(ctx, "k", "v", clientv3.WithLease(lease.ID)))(t)
+	// The other member may hear of the put a moment later.
+	watch := other.Watch(ctx, "k", clientv3.WithRev(put.Header.Revision+1))
 	keeping, stop := context.WithCancel(ctx)
 	answers := must(client.KeepAlive(keeping, lease.ID))(t)
 	begun := time.Now()
