@@ -420,8 +420,11 @@ impl Follower {
         };
         stream.send(RequestUnion::CreateRequest(self.request.clone())).await;
         let ended = self.listen(&mut stream).await;
-        let open_at_end = matches!(ended, Ended::Done(_)) && *self.shared.phase.borrow() != Phase::Run;
-        self.shared.recorder.ended(watcher, open_at_end);
+        let owed_through = match (&ended, *self.shared.phase.borrow()) {
+            (Ended::Done(_), Phase::CatchUp(target)) => Some(target),
+            _ => None,
+        };
+        self.shared.recorder.ended(watcher, owed_through);
         if stream.fragment {
             // Part of a revision was told: what follows is another watcher, which is told that revision again.
             self.last = None;

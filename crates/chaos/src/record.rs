@@ -96,11 +96,11 @@ impl Recorder {
         self.history.borrow_mut().watchers[watcher].told.push(Told { at_us, revision, news });
     }
 
-    /// It is over.
-    pub fn ended(&self, watcher: usize, open_at_end: bool) {
+    /// It is over; `owed_through`: it had been told everything through this revision, if it was open to the end.
+    pub fn ended(&self, watcher: usize, owed_through: Option<i64>) {
         let end_us = self.now_us();
         let watcher = &mut self.history.borrow_mut().watchers[watcher];
-        (watcher.end_us, watcher.open_at_end) = (end_us, open_at_end);
+        (watcher.end_us, watcher.owed_through) = (end_us, owed_through);
     }
 
     /// Whether no more may be recorded.

@@ -46,11 +46,12 @@ pub fn dump(history: &History, limits: &Limits, to: &mut impl Write) -> io::Resu
         writeln!(to, "call {client} {member} {start_us} {end_us} {kind} {request} {came} {what} # {words}")?;
     }
     for (at, watcher) in history.watchers.iter().enumerate() {
-        let Watcher { client, member, start_us, end_us, open_at_end, resumes, request, told } = watcher;
+        let Watcher { client, member, start_us, end_us, owed_through, resumes, request, told } = watcher;
+        let owed = owed_through.map_or(NONE.to_owned(), |revision| revision.to_string());
         let resumes = resumes.map_or(NONE.to_owned(), |before| before.to_string());
         let request = hex(&request.encode_to_vec());
         let words = text::watcher(history, at);
-        writeln!(to, "watcher {client} {member} {start_us} {end_us} {open_at_end} {resumes} {request} # {words}")?;
+        writeln!(to, "watcher {client} {member} {start_us} {end_us} {owed} {resumes} {request} # {words}")?;
         for told in told {
             write_told(told, to)?;
         }
@@ -174,8 +175,11 @@ fn read_line(index: usize, fields: &mut Fields<'_>, history: &mut History, limit
                 member: fields.parse()?,
                 start_us: fields.parse()?,
                 end_us: fields.parse()?,
-                open_at_end: fields.parse()?,
                 ..Watcher::default()
+            };
+            watcher.owed_through = match fields.word()? {
+                NONE => None,
+                revision => Some(revision.parse().ok()?),
             };
             watcher.resumes = match fields.word()? {
                 NONE => None,

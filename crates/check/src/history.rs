@@ -111,8 +111,9 @@ pub struct Watcher {
     pub told: Vec<Told>,
     /// When the client ended it, or its stream broke, or the run ended.
     pub end_us: u64,
-    /// Whether the run ended calmly with it still open: by then it must have been told everything.
-    pub open_at_end: bool,
+    /// If it was still open when the run came to its calm end: the revision through which it must have been told
+    /// everything, which may be short of the last one ([`i64::MAX`]: all there are). Leases end after the end, too.
+    pub owed_through: Option<i64>,
 }
 
 /// Something a watcher was told.

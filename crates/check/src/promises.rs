@@ -71,7 +71,7 @@ impl Story {
 
     /// A watcher of everything, told the given things two milliseconds apart, the first being its creation.
     fn watch(&mut self, start_revision: i64, told: Vec<(i64, News)>) -> &mut Watcher {
-        let mut watcher = Watcher { start_us: self.now, open_at_end: true, ..Watcher::default() };
+        let mut watcher = Watcher { start_us: self.now, owed_through: Some(i64::MAX), ..Watcher::default() };
         watcher.request =
             pb::WatchCreateRequest { key: bytes("\0"), range_end: bytes("\0"), start_revision, ..Default::default() };
         for (revision, news) in told {
@@ -299,6 +299,19 @@ fn a_watcher_is_told_everything_in_order_and_once() {
     }
     let again = vec![(5, events(vec![a, b, c.clone()])), (5, events(vec![c, d]))];
     watched(again).breaks("watch", "before what was told");
+}
+
+#[test]
+fn a_watcher_owes_nothing_that_came_after_its_end() {
+    for (through, breaks) in [(4, false), (5, true), (i64::MAX, true)] {
+        let (mut story, [a, b, c, _]) = four_changes();
+        let told = vec![(1, News::Created), (4, events(vec![a, b, c]))];
+        story.watch(2, told).owed_through = Some(through);
+        match breaks {
+            true => story.breaks("watch", "not told of revision 5"),
+            false => story.passes(),
+        }
+    }
 }
 
 #[test]

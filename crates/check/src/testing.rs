@@ -434,6 +434,6 @@ fn watcher(server: &Server, end: u64, observer: bool, rng: &mut Rng) -> Watcher 
             break;
         }
     }
-    watcher.open_at_end = true;
+    watcher.owed_through = Some(i64::MAX);
     watcher
 }

@@ -121,8 +121,8 @@ impl Run<'_> {
                 }
             }
         }
-        if self.watcher.open_at_end && self.ended.is_none() {
-            self.complete()?;
+        if let (Some(through), None) = (self.watcher.owed_through, self.ended) {
+            self.complete(through.min(self.order.last))?;
         }
         Ok(())
     }
@@ -245,7 +245,7 @@ impl Run<'_> {
     }
 
     /// It was open to the end and the end was calm.
-    fn complete(&self) -> Result<(), String> {
+    fn complete(&self, through: i64) -> Result<(), String> {
         if self.created.is_none() {
             return Err("open to the end and never created".to_owned());
         }
@@ -253,8 +253,8 @@ impl Run<'_> {
         if self.watcher.request.start_revision > 0 && self.watcher.request.start_revision < compacted {
             return Err(format!("never cancelled, although its start is below the compaction at {compacted}"));
         }
-        self.told_through(self.order.last)
-            .map_err(|problem| format!("the run ended calmly at revision {}, but {problem}", self.order.last))
+        self.told_through(through)
+            .map_err(|problem| format!("the run ended calmly at revision {through}, but {problem}"))
     }
 }
 

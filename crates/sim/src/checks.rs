@@ -178,6 +178,11 @@ impl Checks {
         }
     }
 
+    /// The highest index that any member took for committed.
+    pub(crate) fn committed(&self) -> u64 {
+        self.committed
+    }
+
     /// A member's disk was emptied. What it had acknowledged, and may still be on its way, was on its disk; but if it is
     /// ever started again, nothing is.
     pub(crate) fn emptied(&mut self, member: usize) {

@@ -356,7 +356,7 @@ impl Connections {
         for watching in self.watching.values().filter(|watching| !watching.canceled) {
             let record = &mut self.history.watchers[watching.record];
             record.end_us = now_us;
-            record.open_at_end = calm && watching.id.is_some() && !watching.cancel;
+            record.owed_through = (calm && watching.id.is_some() && !watching.cancel).then_some(i64::MAX);
         }
     }
 }

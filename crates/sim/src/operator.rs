@@ -275,9 +275,14 @@ impl World {
         voters.iter().filter(|id| self.is_sound(**id)).count() * 2 > voters.len()
     }
 
-    /// Whether the group goes on without this machine for good, whatever is under way.
+    /// Whether the group goes on without this machine for good, whatever is under way. While those that run know less
+    /// than is committed, it cannot be told: somebody may have a vote that they do not know of.
     pub(crate) fn may_lose(&self, machine: usize) -> bool {
-        let voters = self.membership().voters();
+        let now = self.membership();
+        if now.applied < self.core.checks.committed() {
+            return false;
+        }
+        let voters = now.voters();
         let id = self.core.ids[machine];
         let left = voters.iter().filter(|voter| **voter != id && self.is_sound(**voter)).count();
         self.operator.is_idle() && left * 2 > voters.len()
