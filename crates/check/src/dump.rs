@@ -15,7 +15,7 @@ use crate::history::{Call, History, News, Outcome, Request, Response, Told, Watc
 use crate::text;
 
 /// First word of the first line, with the version of the form.
-const MAGIC: &str = "cetera-history-1";
+const MAGIC: &str = "cetera-history-2";
 /// For something that is not there.
 const NONE: &str = "-";
 
@@ -47,8 +47,7 @@ pub fn dump(history: &History, limits: &Limits, to: &mut impl Write) -> io::Resu
     }
     for (at, watcher) in history.watchers.iter().enumerate() {
         let Watcher { client, member, start_us, end_us, owed_through, resumes, request, told } = watcher;
-        let owed = owed_through.map_or(NONE.to_owned(), |revision| revision.to_string());
-        let resumes = resumes.map_or(NONE.to_owned(), |before| before.to_string());
+        let (owed, resumes) = (or_none(*owed_through), or_none(*resumes));
         let request = hex(&request.encode_to_vec());
         let words = text::watcher(history, at);
         writeln!(to, "watcher {client} {member} {start_us} {end_us} {owed} {resumes} {request} # {words}")?;
@@ -130,6 +129,14 @@ impl Fields<'_> {
         self.0.next()?.parse().ok()
     }
 
+    /// A number, or that there is none.
+    fn maybe<T: std::str::FromStr>(&mut self) -> Option<Option<T>> {
+        match self.word()? {
+            NONE => Some(None),
+            some => some.parse().ok().map(Some),
+        }
+    }
+
     fn bytes(&mut self) -> Option<Vec<u8>> {
         unhex(self.0.next()?)
     }
@@ -137,6 +144,10 @@ impl Fields<'_> {
     fn text(&mut self) -> Option<String> {
         String::from_utf8(self.bytes()?).ok()
     }
+}
+
+fn or_none(number: Option<impl fmt::Display>) -> String {
+    number.map_or(NONE.to_owned(), |number| number.to_string())
 }
 
 fn read_line(index: usize, fields: &mut Fields<'_>, history: &mut History, limits: &mut Limits) -> Option<()> {
@@ -170,22 +181,16 @@ fn read_line(index: usize, fields: &mut Fields<'_>, history: &mut History, limit
             history.calls.push(Call { client, member, start_us, end_us, request, outcome });
         }
         "watcher" => {
-            let mut watcher = Watcher {
+            let watcher = Watcher {
                 client: fields.parse()?,
                 member: fields.parse()?,
                 start_us: fields.parse()?,
                 end_us: fields.parse()?,
+                owed_through: fields.maybe()?,
+                resumes: fields.maybe()?,
+                request: pb::WatchCreateRequest::decode(&fields.bytes()?[..]).ok()?,
                 ..Watcher::default()
             };
-            watcher.owed_through = match fields.word()? {
-                NONE => None,
-                revision => Some(revision.parse().ok()?),
-            };
-            watcher.resumes = match fields.word()? {
-                NONE => None,
-                before => Some(before.parse().ok()?),
-            };
-            watcher.request = pb::WatchCreateRequest::decode(&fields.bytes()?[..]).ok()?;
             history.watchers.push(watcher);
         }
         kind => {
@@ -292,7 +297,7 @@ mod tests {
         let error = |text: &str| load(&mut text.as_bytes()).unwrap_err().to_string();
         assert_eq!(error("call 1 2"), "line 1 is not one of a history");
         assert_eq!(error(""), "line 1 is not one of a history");
-        assert_eq!(error("cetera-history-1 1 0 0 0 0 0\ncreated 1 2"), "line 2 is not one of a history");
-        assert_eq!(error("cetera-history-1 1 0 0 0 0 0\ncall 1 1 0 5 put 0 done -"), "line 2 is not one of a history");
+        assert_eq!(error("cetera-history-2 1 0 0 0 0 0\ncreated 1 2"), "line 2 is not one of a history");
+        assert_eq!(error("cetera-history-2 1 0 0 0 0 0\ncall 1 1 0 5 put 0 done -"), "line 2 is not one of a history");
     }
 }

@@ -75,7 +75,8 @@ pub struct Start {
     /// share of what the log may hold.
     pub laggard_log_bytes: Option<u64>,
     /// Sizes of the write-ahead log. What is kept in memory for members that lag is bounded as the group bounds it, unless
-    /// `keep_entries` and `keep_bytes` are set; what is kept for them on the disk by a share of `max_bytes`.
+    /// `keep_entries` and `keep_bytes` are set; what is kept for them on the disk by a share of `max_bytes`,
+    /// unless `laggard_log_bytes` is set.
     pub wal: WalOptions,
     /// Sizes of the revision log.
     pub log: RevLogOptions,

@@ -191,9 +191,11 @@ impl Checks {
 
     /// From now on a machine is another member, with an empty disk; 0 for none.
     pub(crate) fn seat(&mut self, member: usize, id: u64) {
-        let (before, mut mirror) = (self.ids[member], std::mem::take(&mut self.mirrors[member]));
+        let mut mirror = std::mem::take(&mut self.mirrors[member]);
         mirror.gone |= self.rotten[member];
-        self.departed.insert(before, mirror);
+        self.departed.insert(self.ids[member], mirror);
+        // Nobody is a voter who can have held something.
+        self.departed.remove(&0);
         self.ids[member] = id;
         self.applied[member] = 0;
         self.voters[member] = Vec::new();

@@ -99,11 +99,8 @@ impl Core {
         let (low, high) = self.options.delay_us;
         let mut after_us = self.dice.within(low, high) + trouble.delay_us;
         // Troubles add up, to a line on which all is lost: it comes through when they are over.
-        let mut tries = TRIES_MAX;
-        while tries > 0 && self.dice.chance(trouble.loss) {
-            after_us += AGAIN_US;
-            tries -= 1;
-        }
+        let lost = (0..TRIES_MAX).take_while(|_| self.dice.chance(trouble.loss)).count();
+        after_us += lost as u64 * AGAIN_US;
         self.after(after_us, Happening::Wire { line, at: to, wire });
     }
 
