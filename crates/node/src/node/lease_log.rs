@@ -3,6 +3,12 @@
 //! All of it is proposed only as leader of the present term, by this member to itself, so that an old leader's word can
 //! never commit. A lease's rest is recorded while nobody renews it, so that a successor, who cannot know renewals it did
 //! not hear of, gives the recorded rest and not a full time again; most leases are renewed and never recorded (L-13).
+//!
+//! What is proposed about a lease is meant for the one that is applied here. By the time it is applied that may be gone,
+//! and another be there under its id: so nothing is proposed about a lease that an entry of the log before it, which is
+//! not applied yet, grants or revokes.
+
+use std::collections::HashSet;
 
 use bytes::Bytes;
 use cetera_plant::{Bug, is_planted};
@@ -22,14 +28,13 @@ impl Node {
         if self.revocations.len() >= limits::REVOCATIONS_UNDER_WAY_MAX {
             return Ok(());
         }
-        // A leader whose disk is behind does not know all that is committed: a lease that it takes for one whose time is
-        // up may have been revoked since, and granted anew.
-        if self.group.committed() > self.state.applied_index() {
-            return Ok(());
-        }
-        let due = self.lessor.expire(self.now_ms, limits::REVOKE_RETRY_MS, limits::EXPIRIES_PER_APPEND_MAX);
+        let mut due = self.lessor.expire(self.now_ms, limits::REVOKE_RETRY_MS, limits::EXPIRIES_PER_APPEND_MAX);
         if due.is_empty() {
             return Ok(());
+        }
+        let changing = self.changing_leases();
+        for lease in due.extract_if(.., |lease| changing.contains(lease)) {
+            self.lessor.revocation_dropped(lease, self.now_ms);
         }
         let requests: Vec<(u64, i64, Bytes)> = due
             .into_iter()
@@ -60,7 +65,11 @@ impl Node {
         let mut words: Vec<(i64, i64)> = clear.iter().map(|lease| (*lease, 0)).collect();
         // A record behind a clearance that is under way would outlive it.
         let unrecorded = self.lessor.unrecorded(self.now_ms, limits::RECORDS_PER_STEP_MAX);
-        words.extend(unrecorded.into_iter().filter(|(lease, _)| !self.to_clear.contains(lease)));
+        if !unrecorded.is_empty() {
+            let changing = self.changing_leases();
+            let may_be = |lease: &i64| !self.to_clear.contains(lease) && !changing.contains(lease);
+            words.extend(unrecorded.into_iter().filter(|(lease, _)| may_be(lease)));
+        }
         words.retain(|(lease, left)| *left == 0 || !self.clearing.contains(lease));
         if words.is_empty() {
             self.to_clear.clear();
@@ -83,6 +92,18 @@ impl Node {
             self.advance(effects)?;
         }
         Ok(())
+    }
+
+    /// Leases that the log grants or revokes, committed or not, in entries that are not applied here.
+    fn changing_leases(&self) -> HashSet<i64> {
+        let requests = self.group.requests_after(self.state.applied_index());
+        requests
+            .filter_map(|request| {
+                let request = pb::InternalRaftRequest::decode(request.clone()).ok()?;
+                let granted = request.lease_grant.map(|grant| grant.id);
+                granted.or(request.lease_revoke.map(|revoke| revoke.id))
+            })
+            .collect()
     }
 
     /// Encodes a request of the node's own, and gives it an id: the member's two bytes as everywhere (ID-5), then

@@ -28,6 +28,11 @@ pub(crate) const ELECTION_MS: u64 = 10 * TICK_MS;
 pub(crate) const REQUEST_TICKS: usize = ((5_000 + 2 * ELECTION_MS) / TICK_MS) as usize;
 const DIR: &str = "/data";
 
+/// Ticks in this many seconds.
+pub(crate) fn seconds(seconds: u64) -> usize {
+    (seconds * 1_000 / TICK_MS) as usize
+}
+
 struct Life {
     node: Node,
     wal: Wal,

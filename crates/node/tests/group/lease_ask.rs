@@ -2,16 +2,12 @@
 
 use cetera_node::event::{Event, LeaseQuestion, Refusal, Reply, Ticket};
 
-use crate::harness::{Cluster, REQUEST_TICKS, TICK_MS, put};
+use crate::harness::{Cluster, REQUEST_TICKS, put, seconds};
 
 fn ask(cluster: &mut Cluster, at: usize, question: LeaseQuestion) -> u64 {
     let slot = cluster.id();
     cluster.step(at, vec![Event::Lease(Ticket { front: 0, slot }, question)]);
     slot
-}
-
-fn seconds(seconds: u64) -> usize {
-    (seconds * 1_000 / TICK_MS) as usize
 }
 
 #[test]

@@ -3,11 +3,7 @@
 use cetera_node::event::{Event, LeaseQuestion, Reply, Ticket};
 use cetera_proto::etcdserverpb as pb;
 
-use crate::harness::{Cluster, ELECTION_MS, TICK_MS, put};
-
-fn seconds(seconds: u64) -> usize {
-    (seconds * 1_000 / TICK_MS) as usize
-}
+use crate::harness::{Cluster, ELECTION_MS, TICK_MS, put, seconds};
 
 fn time_to_live(cluster: &mut Cluster, at: usize, lease: i64) -> Option<Reply> {
     let slot = cluster.id();
@@ -47,11 +43,7 @@ fn a_leader_whose_disk_is_behind_ends_no_lease_that_was_granted_anew() {
     cluster.grant(leader, 9, 5);
     cluster.tick(seconds(5) - 2);
     cluster.hosts[leader].stalled = true;
-    let lease_revoke = Some(Box::new(pb::LeaseRevokeRequest { id: 9 }));
-    cluster.propose(other, pb::InternalRaftRequest { lease_revoke, ..Default::default() });
-    cluster.grant(other, 9, 5);
-    cluster.propose(other, put("k", "v", 9));
-    cluster.settle();
+    grant_anew(&mut cluster, other, 5);
     assert!(cluster.value(other, "k").is_some(), "the others are enough to commit it");
     assert!(cluster.value(leader, "k").is_none(), "the leader does not know yet");
     cluster.tick(5);
@@ -61,6 +53,78 @@ fn a_leader_whose_disk_is_behind_ends_no_lease_that_was_granted_anew() {
     assert!(cluster.value(other, "k").is_some(), "its lease ended with the time of the one before it");
     cluster.tick(seconds(3));
     assert_eq!(cluster.value(other, "k"), None);
+}
+
+/// Revokes lease 9, grants it anew and hangs a key on it.
+fn grant_anew(cluster: &mut Cluster, at: usize, ttl: i64) {
+    let lease_revoke = Some(Box::new(pb::LeaseRevokeRequest { id: 9 }));
+    cluster.propose(at, pb::InternalRaftRequest { lease_revoke, ..Default::default() });
+    cluster.grant(at, 9, ttl);
+    cluster.propose(at, put("k", "v", 9));
+    cluster.settle();
+}
+
+#[test]
+fn a_leader_ends_no_lease_that_is_granted_anew_by_what_is_not_committed_yet() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect(None);
+    let others = [(leader + 1) % 3, (leader + 2) % 3];
+    cluster.grant(leader, 9, 5);
+    cluster.tick(seconds(5) - 2);
+    for at in others {
+        cluster.hosts[at].stalled = true;
+    }
+    grant_anew(&mut cluster, leader, 5);
+    cluster.tick(5);
+    assert!(cluster.value(leader, "k").is_none(), "nobody has it on disk but the leader");
+    for at in others {
+        cluster.resume_disk(at);
+    }
+    cluster.tick(seconds(4));
+    assert_eq!(cluster.leader(), Some(leader));
+    assert!(cluster.value(leader, "k").is_some(), "its lease ended with the time of the one before it");
+    cluster.tick(seconds(3));
+    assert_eq!(cluster.value(leader, "k"), None);
+    cluster.assert_equal();
+}
+
+#[test]
+fn a_leader_whose_disk_is_behind_ends_leases_all_the_same() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect(None);
+    let other = (leader + 1) % 3;
+    cluster.grant(leader, 9, 5);
+    cluster.propose(leader, put("k", "v", 9));
+    cluster.tick(seconds(5) - 2);
+    cluster.hosts[leader].stalled = true;
+    for _ in 0..5 {
+        cluster.propose(other, put("load", "v", 0));
+        cluster.tick(1);
+    }
+    assert!(cluster.value(leader, "load").is_none(), "the leader is behind all the time");
+    assert_eq!(cluster.value(other, "k"), None, "the others are enough to end a lease");
+    assert_eq!(cluster.leader(), Some(leader));
+}
+
+#[test]
+fn what_is_left_of_a_lease_is_not_recorded_of_the_one_that_is_granted_after_it() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect(None);
+    let others = [(leader + 1) % 3, (leader + 2) % 3];
+    cluster.grant(leader, 9, 80);
+    cluster.tick(seconds(40) - 2);
+    assert_eq!(recorded(&cluster, leader, 9), 0);
+    for at in others {
+        cluster.hosts[at].stalled = true;
+    }
+    grant_anew(&mut cluster, leader, 80);
+    cluster.tick(12);
+    for at in others {
+        cluster.resume_disk(at);
+    }
+    cluster.tick(2);
+    assert!(cluster.value(leader, "k").is_some());
+    assert_eq!(recorded(&cluster, leader, 9), 0, "a successor would count from the other one's time");
 }
 
 #[test]

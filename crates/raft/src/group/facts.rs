@@ -1,7 +1,9 @@
 //! What a member is and knows.
 
+use bytes::Bytes;
 use cetera_proto::raftpb;
 use raft::StateRole;
+use raft::eraftpb::EntryType;
 
 use super::{Entry, Group, Role};
 use crate::convert;
@@ -35,6 +37,16 @@ impl Group {
     /// The entry at `index`, if it is still kept in memory. For checks.
     pub fn entry(&self, index: u64) -> Option<Entry> {
         self.raw.store().get(index).map(convert::entry_out)
+    }
+
+    /// What was proposed in the entries behind `index`, those that are in memory: what is not applied always is.
+    pub fn requests_after(&self, index: u64) -> impl Iterator<Item = &Bytes> {
+        let log = self.raw.store();
+        let first = index.max(log.before()) + 1;
+        (first..=self.last_index())
+            .filter_map(|index| log.get(index))
+            .filter(|entry| entry.entry_type == EntryType::EntryNormal)
+            .map(|entry| &entry.data)
     }
 
     /// Part played now.
