@@ -314,7 +314,8 @@ impl Group {
                 conf_state: Some(convert::conf_state_out(metadata.get_conf_state())),
             });
         }
-        ready.messages.extend(theirs.take_messages().iter().map(convert::message_out));
+        let of_leader = theirs.take_messages().iter().map(convert::message_out).collect();
+        ready.messages.extend(self.outbox.push_of_leader(of_leader));
         let held = theirs.take_persisted_messages().iter().map(convert::message_out).collect();
         // What comes with a ready that writes nothing waits for the last one that does, not for one to come.
         ready.messages.extend(self.outbox.push(self.issued, held));

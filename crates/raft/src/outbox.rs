@@ -4,7 +4,9 @@
 //! ready up to the one it came with is durable: sent earlier, a crash could make it a lie. A message that claims
 //! nothing but the sender's term (heartbeat response, pre-vote request, read-index traffic, a forwarded proposal) may
 //! leave as soon as the last change of term or vote is durable, so that liveness and reads never stand behind the sync
-//! of a large batch.
+//! of a large batch. What a leader says is of that kind. One of several voters has its term on disk long before it leads;
+//! a sole voter leads the moment it stands, and a learner that heard of a term which a crash then forgot would take
+//! another leader's entries of the same term for the first one's.
 
 use std::collections::VecDeque;
 
@@ -15,6 +17,8 @@ use cetera_proto::raftpb::{Message, MessageType};
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     held: VecDeque<(u64, Vec<Message>)>,
+    /// A leader's, which wait for its term alone.
+    of_new_term: Vec<Message>,
     /// Number of the last ready that changed term or vote.
     vote_changed_in: u64,
     /// All readies up to this one are durable.
@@ -42,6 +46,15 @@ impl Outbox {
         now
     }
 
+    /// Takes what a leader says; returns it if the disk knows the leader's term.
+    pub(crate) fn push_of_leader(&mut self, mut messages: Vec<Message>) -> Vec<Message> {
+        if self.vote_changed_in <= self.persisted {
+            return messages;
+        }
+        self.of_new_term.append(&mut messages);
+        messages
+    }
+
     /// Ready `number` and all before it are durable; returns what may leave now.
     pub(crate) fn persisted(&mut self, number: u64) -> Vec<Message> {
         self.persisted = self.persisted.max(number);
@@ -51,6 +64,7 @@ impl Outbox {
             free.extend(messages);
         }
         if self.vote_changed_in <= self.persisted {
+            free.append(&mut self.of_new_term);
             for (_, messages) in &mut self.held {
                 free.extend(messages.extract_if(.., |message| claims_nothing(message)));
             }

@@ -169,6 +169,31 @@ fn a_sole_voter_waits_for_its_disk_before_it_campaigns() {
 }
 
 #[test]
+fn a_sole_voter_tells_learners_nothing_of_a_term_that_its_disk_does_not_know() {
+    let mut recovered = voters(&[1]);
+    recovered.conf_state.learners = vec![2];
+    let mut leader = Member::new(1, recovered);
+    leader.group.campaign();
+    assert_eq!(leader.group.role(), Role::Leader);
+    leader.group.propose([Bytes::from_static(b"a")]).expect("it leads");
+    leader.group.tick();
+    assert_eq!(leader.drain(), [], "after a power loss it would lead in the same term with other entries");
+    let again = leader.restart(1);
+    assert_eq!(again.group.term(), 0);
+    leader.sync();
+    let told = leader.drain();
+    assert!(told.iter().any(|message| message.r#type() == MessageType::MsgApp && message.term == 1));
+    // From then on entries travel while they are synced here.
+    let mut response = raftpb::Message { from: 2, to: 1, term: 1, index: 2, ..Default::default() };
+    response.set_type(MessageType::MsgAppResp);
+    leader.group.step(response);
+    leader.drain();
+    leader.group.propose([Bytes::from_static(b"b")]).expect("it leads");
+    let told = leader.drain();
+    assert!(!leader.unsynced.is_empty() && told.iter().any(|message| !message.entries.is_empty()));
+}
+
+#[test]
 fn the_commit_index_rides_with_entries_and_is_awaited_by_other_proposers() {
     let mut cluster = Cluster::new();
     let leader = cluster.elect(&[]);
