@@ -1,7 +1,6 @@
-//! The comparison of clusters: three members of ours and three of another server, in turn, on this machine.
+//! The comparison of clusters: three members of ours and three of another server, [side by side](crate::side_by_side).
 //!
-//! Each run is made on a fresh cluster. What is compared is the median over the runs; every single run is kept as one
-//! JSON line. Processor time is summed over the three members.
+//! Processor time is summed over the three members.
 
 pub mod cell;
 pub mod failover;

@@ -15,3 +15,4 @@ pub mod machine;
 pub mod process;
 pub mod rng;
 pub mod serving;
+pub mod side_by_side;

@@ -9,9 +9,10 @@ use tokio::time::sleep;
 use super::group::{Group, MEMBERS};
 use super::{failover, snapshot};
 use crate::compare::cell::{KEYS, VALUE_BYTES};
-use crate::compare::record::Figures;
 use crate::load::requests::{Gets, Order, Puts, Requests};
 use crate::load::unary::Load;
+use crate::side_by_side::record::Figures;
+use crate::side_by_side::run::{self, Cell};
 
 /// Load before anything is measured.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -40,67 +41,47 @@ pub enum Kind {
     Snapshot,
 }
 
-/// A cell.
-#[derive(Copy, Clone, Debug)]
-pub struct Cell {
-    /// Its name, for `--only`.
-    pub name: &'static str,
-    /// As the table says it.
-    pub label: &'static str,
-    /// What it does.
-    pub kind: Kind,
-    /// Connections.
-    pub connections: usize,
-    /// Requests in flight over all connections.
-    pub in_flight: usize,
-}
-
-const fn cell(name: &'static str, label: &'static str, kind: Kind, connections: usize, in_flight: usize) -> Cell {
-    Cell { name, label, kind, connections, in_flight }
-}
-
 /// All cells.
-pub const CELLS: &[Cell] = &[
-    cell("put-1", "put, 1 in flight at the leader", Kind::Put(To::Leader), 1, 1),
-    cell("put-1-follower", "put, 1 in flight at a follower", Kind::Put(To::Followers), 1, 1),
-    cell("put", "put, 256 in flight at the leader", Kind::Put(To::Leader), 4, 256),
-    cell("put-followers", "put, 256 in flight at the followers", Kind::Put(To::Followers), 4, 256),
-    cell("get-1-follower", "linearizable get, 1 in flight at a follower", Kind::Get(To::Followers), 1, 1),
-    cell("get", "linearizable get, 256 over all members", Kind::Get(To::All), 6, 256),
-    cell("failover", "the leader goes", Kind::Failover, 2, 0),
-    cell("snapshot", "a new learner and 1 GiB", Kind::Snapshot, 1, 16),
+pub const CELLS: &[Cell<Kind>] = &[
+    Cell::new("put-1", "put, 1 in flight at the leader", Kind::Put(To::Leader), 1, 1),
+    Cell::new("put-1-follower", "put, 1 in flight at a follower", Kind::Put(To::Followers), 1, 1),
+    Cell::new("put", "put, 256 in flight at the leader", Kind::Put(To::Leader), 4, 256),
+    Cell::new("put-followers", "put, 256 in flight at the followers", Kind::Put(To::Followers), 4, 256),
+    Cell::new("get-1-follower", "linearizable get, 1 in flight at a follower", Kind::Get(To::Followers), 1, 1),
+    Cell::new("get", "linearizable get, 256 over all members", Kind::Get(To::All), 6, 256),
+    Cell::new("failover", "the leader goes", Kind::Failover, 2, 0),
+    Cell::new("snapshot", "a new learner and 1 GiB", Kind::Snapshot, 1, 16),
 ];
 
-/// What every cell is told.
+/// How much the long cells do.
 #[derive(Copy, Clone, Debug)]
 pub struct Extent {
-    /// Time measured in each run of a short cell.
-    pub window: Duration,
     /// Leaders killed, and as many asked to end, in each run.
     pub failovers: usize,
     /// Bytes of values that a learner receives.
     pub snapshot_bytes: u64,
 }
 
-impl Cell {
-    /// Whether it takes long, so that it is run less often.
-    pub fn is_long(&self) -> bool {
-        matches!(self.kind, Kind::Failover | Kind::Snapshot)
+impl run::Kind for Kind {
+    fn is_long(self) -> bool {
+        matches!(self, Kind::Failover | Kind::Snapshot)
     }
+}
 
+impl Cell<Kind> {
     /// Runs it once on a fresh cluster.
     ///
     /// # Errors
     /// A member ended, or did not do what was asked, or another took the lead under load.
-    pub async fn run(&self, mut group: Group, extent: Extent) -> Result<Figures, String> {
+    pub async fn run(&self, mut group: Group, window: Duration, extent: &Extent) -> Result<Figures, String> {
         match self.kind {
             Kind::Put(to) => {
                 let puts = Puts::new(Order::random(KEYS.into(), 1), VALUE_BYTES);
-                self.closed_loop(&mut group, extent.window, to, puts).await
+                self.closed_loop(&mut group, window, to, puts).await
             }
             Kind::Get(to) => {
                 let gets = Gets::new(Order::random(KEYS.into(), 2), VALUE_BYTES);
-                self.closed_loop(&mut group, extent.window, to, gets).await
+                self.closed_loop(&mut group, window, to, gets).await
             }
             Kind::Failover => failover::run(&mut group, extent.failovers).await,
             Kind::Snapshot => snapshot::run(&mut group, extent.snapshot_bytes, self.in_flight).await,

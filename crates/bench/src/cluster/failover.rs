@@ -13,11 +13,11 @@ use tokio::time::sleep;
 
 use super::cell::fill;
 use super::group::{Group, MEMBERS};
-use crate::compare::record::Figures;
 use crate::load::requests::Order;
 use crate::load::steady::{Steady, write};
 use crate::process::Server;
 use crate::serving;
+use crate::side_by_side::record::Figures;
 
 /// Keys in the store.
 const KEYS: u64 = 100_000;

@@ -1,15 +1,15 @@
 //! The table of the comparison of clusters: what was measured, beside what was promised.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
-use super::cell::{CELLS, Cell, Kind, To};
-use crate::compare::record::{Record, Side, median};
-use crate::compare::report::{Target, digits, grouped};
+use super::cell::{CELLS, Extent, Kind, To};
 use crate::machine;
+use crate::side_by_side::page::{Target, both, digits, rate};
+use crate::side_by_side::record::{Record, Side, median};
+use crate::side_by_side::run::{Cell, Measured, Options};
 
 /// What is promised of processor time per operation.
-fn cpu_target(cell: &Cell) -> Option<Target> {
+fn cpu_target(cell: &Cell<Kind>) -> Option<Target> {
     match (cell.kind, cell.in_flight) {
         (Kind::Put(To::Leader), 256) => Some(Target::AtMost(1.0 / 3.0, "1/3")),
         (Kind::Get(To::All), 256) => Some(Target::AtMost(1.0 / 5.0, "1/5")),
@@ -17,26 +17,10 @@ fn cpu_target(cell: &Cell) -> Option<Target> {
     }
 }
 
-/// How the runs were made.
-#[derive(Clone, Debug)]
-pub struct Made {
-    /// Runs of each short cell and server.
-    pub runs: usize,
-    /// The same of cells that take long.
-    pub long_runs: usize,
-    /// Leaders killed, and as many asked to end, in each run.
-    pub failovers: usize,
-    /// Time measured in each run of a short cell.
-    pub window: Duration,
-    /// Bytes of values that a learner receives.
-    pub snapshot_bytes: u64,
-    /// Runs that failed and were made again, with the reason.
-    pub again: Vec<String>,
-}
-
 /// The whole report of one comparison, as Markdown.
-pub fn table(records: &[Record], peer: &str, made: &Made) -> String {
-    let Made { runs, long_runs, failovers, window, snapshot_bytes, again } = made;
+pub fn table(measured: &Measured, options: &Options, extent: &Extent) -> String {
+    let (Measured { records, peer, .. }, Options { runs, long_runs, window, .. }) = (measured, options);
+    let Extent { failovers, snapshot_bytes } = extent;
     let mut text = format!(
         "Peer: {peer}. Date: {}. Command: `cargo xtask bench --cluster --peer PATH --runs {runs} --long-runs {long_runs} \
          --failovers {failovers}`.\n\n{}\n\nThree members on this machine. Medians of {runs} runs of {} s each \
@@ -46,9 +30,7 @@ pub fn table(records: &[Record], peer: &str, made: &Made) -> String {
         machine::describe(),
         window.as_secs_f64(),
     );
-    if !again.is_empty() {
-        let _ = writeln!(text, "\nRuns that failed and were made again: {}.", again.join("; "));
-    }
+    text.push_str(&measured.made_again());
     operations(&mut text, records);
     failover(&mut text, records);
     snapshot(&mut text, records, *snapshot_bytes);
@@ -58,15 +40,9 @@ pub fn table(records: &[Record], peer: &str, made: &Made) -> String {
 fn operations(text: &mut String, records: &[Record]) {
     let mut rows = String::new();
     for cell in CELLS.iter().filter(|cell| !cell.is_long()) {
-        let rate = |side| {
-            let get = |figure| median(records, cell.name, side, figure);
-            let (rate, p50, p99) = (get("ops_s")?, get("p50_us")?, get("p99_us")?);
-            Some(format!("{} ({} / {})", grouped(rate), digits(p50 / 1e3), digits(p99 / 1e3)))
-        };
-        let both = |figure| {
-            Some((median(records, cell.name, Side::Ours, figure)?, median(records, cell.name, Side::Peer, figure)?))
-        };
+        let rate = |side| rate(records, cell.name, side);
         let (Some(ours), Some(peer)) = (rate(Side::Ours), rate(Side::Peer)) else { continue };
+        let both = |figure| both(records, cell.name, figure);
         let (Some(cpu), Some(p50)) = (both("cpu_us_op"), both("p50_us")) else { continue };
         let (cpu_ratio, p50_ratio) = (cpu.0 / cpu.1, p50.0 / p50.1);
         // One at a time, what is promised is the latency.

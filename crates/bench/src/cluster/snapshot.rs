@@ -8,10 +8,10 @@ use tokio::time::sleep;
 
 use super::cell::fill;
 use super::group::{Group, MEMBERS};
-use crate::compare::record::Figures;
 use crate::load::meter::Meter;
 use crate::load::requests::{Order, Puts};
 use crate::load::unary::Load;
+use crate::side_by_side::record::Figures;
 
 /// Bytes of a value while the store is filled.
 const FILL_BYTES: usize = 4 << 10;

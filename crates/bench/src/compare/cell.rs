@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::record::Figures;
 use super::{compaction, memory};
 use crate::load::keepalive::{Renewals, renew};
 use crate::load::requests::{Gets, Grants, Order, Puts, Ranges, Requests, Swaps};
@@ -15,6 +14,8 @@ use crate::load::unary::Load;
 use crate::load::watch::{Fanout, put, watch};
 use crate::process::{Launch, Server};
 use crate::serving;
+use crate::side_by_side::record::Figures;
+use crate::side_by_side::run::{self, Cell};
 
 /// Keys of the small cells.
 pub const KEYS: u32 = 10_000;
@@ -54,38 +55,19 @@ pub enum Kind {
     Compaction,
 }
 
-/// A cell.
-#[derive(Copy, Clone, Debug)]
-pub struct Cell {
-    /// Its name, for `--only`.
-    pub name: &'static str,
-    /// As the table says it.
-    pub label: &'static str,
-    /// What it does.
-    pub kind: Kind,
-    /// Connections.
-    pub connections: usize,
-    /// Requests in flight over all connections.
-    pub in_flight: usize,
-}
-
-const fn cell(name: &'static str, label: &'static str, kind: Kind, connections: usize, in_flight: usize) -> Cell {
-    Cell { name, label, kind, connections, in_flight }
-}
-
 /// All cells.
-pub const CELLS: &[Cell] = &[
-    cell("put-1", "put, 1 in flight", Kind::Put, 1, 1),
-    cell("put-16", "put, 16 in flight", Kind::Put, 1, 16),
-    cell("put", "put, 256 in flight", Kind::Put, 4, 256),
-    cell("txn", "txn (compare and put), 256", Kind::Txn, 4, 256),
-    cell("get", "linearizable get, 256", Kind::Get, 4, 256),
-    cell("range", "1,000-key range, 256", Kind::Range, 4, 256),
-    cell("range-4", "1,000-key range, 4 in flight", Kind::Range, 4, 4),
-    cell("keepalive", "lease keep-alive, 4 streams of 16", Kind::KeepAlive, 4, 64),
-    cell("watch", "100 watchers on one stream", Kind::Watch, 2, 16),
-    cell("memory", "1 M keys", Kind::Memory, 4, 256),
-    cell("compaction", "compaction of 1 M revisions", Kind::Compaction, 1, 16),
+pub const CELLS: &[Cell<Kind>] = &[
+    Cell::new("put-1", "put, 1 in flight", Kind::Put, 1, 1),
+    Cell::new("put-16", "put, 16 in flight", Kind::Put, 1, 16),
+    Cell::new("put", "put, 256 in flight", Kind::Put, 4, 256),
+    Cell::new("txn", "txn (compare and put), 256", Kind::Txn, 4, 256),
+    Cell::new("get", "linearizable get, 256", Kind::Get, 4, 256),
+    Cell::new("range", "1,000-key range, 256", Kind::Range, 4, 256),
+    Cell::new("range-4", "1,000-key range, 4 in flight", Kind::Range, 4, 4),
+    Cell::new("keepalive", "lease keep-alive, 4 streams of 16", Kind::KeepAlive, 4, 64),
+    Cell::new("watch", "100 watchers on one stream", Kind::Watch, 2, 16),
+    Cell::new("memory", "1 M keys", Kind::Memory, 4, 256),
+    Cell::new("compaction", "compaction of 1 M revisions", Kind::Compaction, 1, 16),
 ];
 
 /// A server under test.
@@ -99,12 +81,13 @@ pub struct Bench {
     pub address: String,
 }
 
-impl Cell {
-    /// Whether it takes long, so that it is run less often.
-    pub fn is_long(&self) -> bool {
-        matches!(self.kind, Kind::Memory | Kind::Compaction)
+impl run::Kind for Kind {
+    fn is_long(self) -> bool {
+        matches!(self, Kind::Memory | Kind::Compaction)
     }
+}
 
+impl Cell<Kind> {
     /// Runs it once on a fresh server.
     ///
     /// # Errors

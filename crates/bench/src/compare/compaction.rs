@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use super::cell::{Bench, VALUE_BYTES, fill};
-use super::record::Figures;
 use crate::load::meter::Meter;
 use crate::load::requests::{Order, Puts};
 use crate::load::unary::Load;
 use crate::load::wire;
 use crate::serving;
+use crate::side_by_side::record::Figures;
 
 /// `etcdserverpb.KV/Compact`.
 const COMPACT: &str = "/etcdserverpb.KV/Compact";

@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::cell::{Bench, VALUE_BYTES, fill};
-use super::record::Figures;
 use crate::files::Look;
 use crate::load::requests::{Order, Puts};
 use crate::load::unary::Load;
 use crate::serving;
+use crate::side_by_side::record::Figures;
 
 /// Keys.
 const KEYS: u64 = 1_000_000;

@@ -1,35 +1,15 @@
 //! The table: what was measured, beside what was promised.
 
 use std::fmt::Write as _;
-use std::path::Path;
-use std::time::Duration;
 
-use super::cell::{CELLS, Cell, Kind};
-use super::record::{Record, Side, median};
+use super::cell::{CELLS, Kind};
 use crate::machine;
-
-/// A promise about ours divided by the peer's.
-#[derive(Copy, Clone, Debug)]
-pub(crate) enum Target {
-    AtMost(f64, &'static str),
-    AtLeast(f64, &'static str),
-}
-
-impl Target {
-    pub(crate) fn shown(self, ratio: f64) -> String {
-        match self {
-            Target::AtMost(limit, text) => format!("<= {text} | {}", met(ratio <= limit)),
-            Target::AtLeast(limit, text) => format!(">= {text} | {}", met(ratio >= limit)),
-        }
-    }
-}
-
-fn met(is: bool) -> &'static str {
-    if is { "met" } else { "**not met**" }
-}
+use crate::side_by_side::page::{Target, both, digits, grouped, met, rate};
+use crate::side_by_side::record::{Record, Side, median};
+use crate::side_by_side::run::{Cell, Measured, Options};
 
 /// What is promised of processor time per operation.
-fn cpu_target(cell: &Cell) -> Option<Target> {
+fn cpu_target(cell: &Cell<Kind>) -> Option<Target> {
     match (cell.kind, cell.in_flight) {
         (Kind::Put | Kind::Txn, 256) => Some(Target::AtMost(1.0 / 3.0, "1/3")),
         (Kind::Get, 256) => Some(Target::AtMost(1.0 / 4.0, "1/4")),
@@ -39,7 +19,8 @@ fn cpu_target(cell: &Cell) -> Option<Target> {
 }
 
 /// The whole report of one comparison, as Markdown.
-pub fn table(records: &[Record], peer: &str, runs: usize, long_runs: usize, window: Duration) -> String {
+pub fn table(measured: &Measured, options: &Options) -> String {
+    let (Measured { records, peer, .. }, Options { runs, long_runs, window, .. }) = (measured, options);
     let mut text = format!(
         "Peer: {peer}. Date: {}. Command: `cargo xtask bench --peer PATH --runs {runs} --long-runs {long_runs}`.\n\n{}\n\n\
          Medians of {runs} runs of {} s each ({long_runs} of the rows with 1 M keys or revisions), ours and the peer's in turn, each \
@@ -48,6 +29,7 @@ pub fn table(records: &[Record], peer: &str, runs: usize, long_runs: usize, wind
         machine::describe(),
         window.as_secs_f64(),
     );
+    text.push_str(&measured.made_again());
     operations(&mut text, records);
     others(&mut text, records);
     compaction(&mut text, records);
@@ -57,14 +39,9 @@ pub fn table(records: &[Record], peer: &str, runs: usize, long_runs: usize, wind
 fn operations(text: &mut String, records: &[Record]) {
     let mut rows = String::new();
     for cell in CELLS.iter().filter(|cell| !cell.is_long()) {
-        let rate = |side| {
-            let get = |figure| median(records, cell.name, side, figure);
-            let (rate, p50, p99) = (get("ops_s")?, get("p50_us")?, get("p99_us")?);
-            Some(format!("{} ({} / {})", grouped(rate), digits(p50 / 1e3), digits(p99 / 1e3)))
-        };
-        let cpu = |side| median(records, cell.name, side, "cpu_us_op");
+        let rate = |side| rate(records, cell.name, side);
         let (Some(ours), Some(peer)) = (rate(Side::Ours), rate(Side::Peer)) else { continue };
-        let (Some(our_cpu), Some(peer_cpu)) = (cpu(Side::Ours), cpu(Side::Peer)) else { continue };
+        let Some((our_cpu, peer_cpu)) = both(records, cell.name, "cpu_us_op") else { continue };
         let ratio = our_cpu / peer_cpu;
         let target = cpu_target(cell).map_or(" | ".to_owned(), |target| target.shown(ratio));
         let (our_cpu, peer_cpu) = (digits(our_cpu), digits(peer_cpu));
@@ -92,8 +69,7 @@ const OTHERS: [(&str, &str, &str, Option<Target>); 5] = [
 fn others(text: &mut String, records: &[Record]) {
     let mut rows = String::new();
     for (label, cell, figure, target) in OTHERS {
-        let (ours, peer) = (median(records, cell, Side::Ours, figure), median(records, cell, Side::Peer, figure));
-        let (Some(ours), Some(peer)) = (ours, peer) else { continue };
+        let Some((ours, peer)) = both(records, cell, figure) else { continue };
         let ratio = ours / peer;
         let target = target.map_or(" | ".to_owned(), |target| target.shown(ratio));
         let _ = writeln!(rows, "| {label} | {} | {} | {} | {target} |", grouped(ours), grouped(peer), digits(ratio));
@@ -146,75 +122,4 @@ fn compaction(text: &mut String, records: &[Record]) {
     text.push_str(
         "\n\"Worst second\": the whole second with the fewest puts, or with the highest p99, before and during.\n",
     );
-}
-
-/// Three digits that say something.
-pub(crate) fn digits(number: f64) -> String {
-    match number.abs() {
-        n if n >= 1000.0 => grouped(number),
-        n if n >= 100.0 => format!("{number:.0}"),
-        n if n >= 10.0 => format!("{number:.1}"),
-        _ => format!("{number:.2}"),
-    }
-}
-
-/// A whole number with commas.
-pub(crate) fn grouped(number: f64) -> String {
-    let plain = format!("{:.0}", number.max(0.0));
-    let mut text = String::new();
-    for (n, digit) in plain.chars().enumerate() {
-        if n > 0 && (plain.len() - n).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// Replaces what stands between a peer's markers on a page, or appends it.
-///
-/// # Errors
-/// The page cannot be read or written.
-pub fn replace(page: &Path, peer: &str, table: &str) -> Result<(), String> {
-    let said = |error: std::io::Error| format!("{}: {error}", page.display());
-    let old = std::fs::read_to_string(page).map_err(said)?;
-    std::fs::write(page, replaced(&old, peer, table)).map_err(said)
-}
-
-fn replaced(old: &str, peer: &str, table: &str) -> String {
-    let (begin, end) = (format!("<!-- begin {peer} -->"), format!("<!-- end {peer} -->"));
-    let block = format!("{begin}\n{table}{end}");
-    match (old.find(&begin), old.find(&end)) {
-        (Some(from), Some(to)) if from < to => format!("{}{block}{}", &old[..from], &old[to + end.len()..]),
-        _ => format!("{}\n\n## Against {peer}\n\n{block}\n", old.trim_end()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_short() {
-        assert_eq!(grouped(1_234_567.4), "1,234,567");
-        assert_eq!(grouped(999.6), "1,000");
-        assert_eq!((digits(0.333), digits(12.34), digits(123.4)), ("0.33".into(), "12.3".into(), "123".into()));
-    }
-
-    #[test]
-    fn a_peer_has_one_place_on_the_page() {
-        let first = replaced("# Page\n", "etcd 1", "a\n");
-        assert_eq!(first, "# Page\n\n## Against etcd 1\n\n<!-- begin etcd 1 -->\na\n<!-- end etcd 1 -->\n");
-        let both = replaced(&first, "etcd 2", "b\n");
-        let again = replaced(&both, "etcd 1", "c\n");
-        assert!(!again.contains("\na\n") && again.contains("\nb\n") && again.contains("\nc\n"));
-        assert_eq!(again.matches("## Against").count(), 2);
-    }
-
-    #[test]
-    fn a_target_is_met_or_not() {
-        assert!(Target::AtMost(0.5, "1/2").shown(0.5).ends_with("| met"));
-        assert!(Target::AtMost(0.5, "1/2").shown(0.51).ends_with("**not met**"));
-        assert!(Target::AtLeast(50.0, "50").shown(49.0).ends_with("**not met**"));
-    }
 }
