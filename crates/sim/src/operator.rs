@@ -6,6 +6,8 @@
 //! before it is added and taken back, and its disk emptied, only when the member is removed for good: no member ever comes
 //! back without what it knew.
 
+mod doubts;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use cetera_node::event::{Change, Event, Refusal, Reply, Ticket};
@@ -14,6 +16,7 @@ use cetera_server::node_thread::OWN_FRONT;
 use cetera_state::id;
 use cetera_state::member::{Member, write_member, write_promotion};
 
+use self::doubts::Doubts;
 use crate::core::{Core, Happening};
 use crate::dice::{Dice, Stream};
 use crate::host::Seat;
@@ -104,6 +107,7 @@ pub(crate) struct Operator {
     until_us: u64,
     /// Machines of members that were asked for and are not in the list yet.
     pub(crate) reserved: BTreeMap<u64, usize>,
+    doubts: Doubts,
     /// Removed members: when their machines are taken back at the earliest, and an index by which they were removed.
     leaving: BTreeMap<u64, (u64, u64)>,
     /// Tasks done.
@@ -122,6 +126,7 @@ impl Operator {
             next_us: FIRST_US + dice.skewed(0, 10_000_000),
             until_us: plan.seconds * 1_000_000,
             reserved: BTreeMap::new(),
+            doubts: Doubts::default(),
             leaving: BTreeMap::new(),
             counts: BTreeMap::new(),
             dice,
@@ -198,6 +203,7 @@ impl World {
     /// Machines follow the list of members.
     pub(crate) fn keep_house(&mut self) {
         let now = self.membership();
+        self.operator.doubts.settle(&now);
         for member in &now.members {
             if let Some(machine) = self.operator.reserved.remove(&member.id) {
                 let host = &mut self.hosts[machine];
@@ -282,10 +288,12 @@ impl World {
         if now.applied < self.core.checks.committed() {
             return false;
         }
-        let voters = now.voters();
         let id = self.core.ids[machine];
-        let left = voters.iter().filter(|voter| **voter != id && self.is_sound(**voter)).count();
-        self.operator.is_idle() && left * 2 > voters.len()
+        let is_enough = |voters: &[u64]| {
+            let left = voters.iter().filter(|voter| **voter != id && self.is_sound(**voter)).count();
+            left * 2 > voters.len()
+        };
+        self.operator.is_idle() && self.operator.doubts.whatever_comes(&now.voters(), is_enough)
     }
 
     fn next_task(&mut self) -> Option<Task> {
@@ -423,7 +431,8 @@ impl World {
                 }
             }
             (Done::Yes, _) => *self.operator.counts.entry(task.name()).or_default() += 1,
-            _ => {}
+            (Done::Perhaps, _) => self.operator.doubts.add(task),
+            (Done::No(_), _) => {}
         }
     }
 }
