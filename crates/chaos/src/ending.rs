@@ -222,7 +222,7 @@ async fn read_all(shared: &Rc<Shared>, stage: &Stage, client: u32) -> Result<i64
         let all = bytes::Bytes::from_static(b"\0");
         let request = Request::Range(pb::RangeRequest { key: all.clone(), range_end: all, ..Default::default() });
         match load::call(&shared.recorder, client, n as u32, &conn, &request, CALL_PATIENCE).await.0 {
-            Outcome::Done(response) => head = head.max(crate::record::revision(&response)),
+            Outcome::Done(response) => head = head.max(response.revision()),
             other => return Err(format!("{name}: a read of everything: {other:?}")),
         }
     }

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
-use cetera_check::history::{Call, History, News, Outcome, Request, Response, Told, Watcher};
+use cetera_check::history::{Call, History, News, Outcome, Request, Told, Watcher};
 use cetera_proto::etcdserverpb as pb;
 
 /// Calls that a round's history holds at most; the load ends when it is full.
@@ -73,7 +73,7 @@ impl Recorder {
         let end_us = self.now_us();
         if let Outcome::Done(response) = &outcome {
             self.acknowledged.set(self.acknowledged.get() + 1);
-            self.revision.set(self.revision.get().max(revision(response)));
+            self.revision.set(self.revision.get().max(response.revision()));
         }
         let call = &mut history.calls[call.0];
         (call.end_us, call.outcome) = (end_us, outcome);
@@ -140,20 +140,4 @@ impl Recorder {
         }
         history
     }
-}
-
-/// The revision that an answer carries, 0 for none.
-pub fn revision(response: &Response) -> i64 {
-    let header = match response {
-        Response::Range(answer) => &answer.header,
-        Response::Put(answer) => &answer.header,
-        Response::DeleteRange(answer) => &answer.header,
-        Response::Txn(answer) => &answer.header,
-        Response::Compact(answer) => &answer.header,
-        Response::LeaseGrant(answer) => &answer.header,
-        Response::LeaseRevoke(answer) => &answer.header,
-        Response::LeaseKeepAlive(answer) => &answer.header,
-        Response::LeaseTimeToLive(answer) => &answer.header,
-    };
-    header.as_ref().map_or(0, |header| header.revision)
 }

@@ -9,21 +9,6 @@ use crate::history::{Request, Response};
 use crate::model::{Store, order, pool};
 use crate::text;
 
-/// The revision in an answer's header; 0 without one.
-pub(crate) fn revision(response: &Response) -> i64 {
-    header_revision(match response {
-        Response::Range(answer) => &answer.header,
-        Response::Put(answer) => &answer.header,
-        Response::DeleteRange(answer) => &answer.header,
-        Response::Txn(answer) => &answer.header,
-        Response::Compact(answer) => &answer.header,
-        Response::LeaseGrant(answer) => &answer.header,
-        Response::LeaseRevoke(answer) => &answer.header,
-        Response::LeaseKeepAlive(answer) => &answer.header,
-        Response::LeaseTimeToLive(answer) => &answer.header,
-    })
-}
-
 fn header_revision(header: &Option<pb::ResponseHeader>) -> i64 {
     header.as_ref().map_or(0, |header| header.revision)
 }

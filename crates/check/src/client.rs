@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 
 use crate::Report;
-use crate::answer;
 use crate::history::{History, Outcome, Response};
 use crate::replay::is_serializable;
 use crate::text;
@@ -25,7 +24,7 @@ pub(crate) fn check(history: &History, report: &mut Report) {
         {
             continue;
         }
-        answers.entry(call.client).or_default().push((call.end_us, answer::revision(response), at));
+        answers.entry(call.client).or_default().push((call.end_us, response.revision(), at));
     }
     for answers in answers.values_mut() {
         answers.sort_unstable();

@@ -9,7 +9,6 @@ use cetera_proto::etcdserverpb as pb;
 use cetera_proto::etcdserverpb::request_op::Request as Op;
 
 use crate::Report;
-use crate::answer;
 use crate::history::{Call, History, News, Outcome, Request, Response};
 use crate::model::Refusal;
 use crate::replay::is_serializable;
@@ -28,7 +27,7 @@ pub(crate) fn check(history: &History, report: &mut Report) {
                 if request.revision <= before.0 {
                     report.add(NAME, contradiction(history, "compacted what was compacted", at, before));
                 }
-                if request.revision > answer::revision(response) {
+                if request.revision > response.revision() {
                     report.add(NAME, format!("compacted in the future\n  {}", text::call(history, at)));
                 }
             }
@@ -39,7 +38,7 @@ pub(crate) fn check(history: &History, report: &mut Report) {
                     report.add(NAME, contradiction(history, "read what was compacted", at, before));
                 }
                 // A member that has gone past a compaction knows of it, whatever the kind of read.
-                let revision = answer::revision(response);
+                let revision = response.revision();
                 let passed = known.iter().find(|known| known.watermark > oldest && known.passed_at < revision);
                 if let Some(known) = passed {
                     let before = (known.watermark, Some(known.who));
@@ -82,7 +81,7 @@ fn known(history: &History) -> Vec<Known> {
         let mut add =
             |watermark, passed_at| all.push(Known { since: *end_us, watermark, passed_at, who: Who::Call(at) });
         match (request, outcome) {
-            (Request::Compact(request), Outcome::Done(response)) => add(request.revision, answer::revision(response)),
+            (Request::Compact(request), Outcome::Done(response)) => add(request.revision, response.revision()),
             (request, Outcome::Refused(why)) if Refusal::parse(why) == Some(Refusal::Compacted) => match request {
                 Request::Compact(request) => add(request.revision, i64::MAX),
                 // With one read of the past only is it clear which one was refused.

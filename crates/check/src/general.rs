@@ -76,7 +76,7 @@ impl<'a> Etcd<'a> {
                 Outcome::Done(_) if is_serializable(&call.request) => (0, Some(call.end_us)),
                 Outcome::Done(response) => {
                     if crate::replay::wrote(response) {
-                        etcd.taken.insert(answer::revision(response));
+                        etcd.taken.insert(response.revision());
                     }
                     (call.start_us, Some(call.end_us))
                 }
@@ -93,7 +93,7 @@ impl<'a> Etcd<'a> {
                 response @ (Response::Compact(_) | Response::LeaseKeepAlive(_) | Response::LeaseTimeToLive(_)),
             ) = &call.outcome
             {
-                etcd.what.push(What::Told(answer::revision(response)));
+                etcd.what.push(What::Told(response.revision()));
                 etcd.operations.push(Operation { start: 0, end: Some(call.end_us) });
             }
             let granted = match (&call.request, &call.outcome) {
@@ -124,7 +124,7 @@ impl<'a> Etcd<'a> {
     /// An answered call.
     fn answered(&self, state: &Rc<State>, request: &Request, got: &Response) -> Option<Rc<State>> {
         let now = state.store.revision();
-        let revision = answer::revision(got);
+        let revision = got.revision();
         let there = |lease: &i64| state.leases.contains_key(lease);
         match (request, got) {
             (Request::Compact(request), _) => {

@@ -81,6 +81,24 @@ pub enum Response {
     LeaseTimeToLive(pb::LeaseTimeToLiveResponse),
 }
 
+impl Response {
+    /// The revision in its header; 0 without one.
+    pub fn revision(&self) -> i64 {
+        let header = match self {
+            Response::Range(answer) => &answer.header,
+            Response::Put(answer) => &answer.header,
+            Response::DeleteRange(answer) => &answer.header,
+            Response::Txn(answer) => &answer.header,
+            Response::Compact(answer) => &answer.header,
+            Response::LeaseGrant(answer) => &answer.header,
+            Response::LeaseRevoke(answer) => &answer.header,
+            Response::LeaseKeepAlive(answer) => &answer.header,
+            Response::LeaseTimeToLive(answer) => &answer.header,
+        };
+        header.as_ref().map_or(0, |header| header.revision)
+    }
+}
+
 /// What came of a call.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {

@@ -23,7 +23,6 @@ use bytes::Bytes;
 use cetera_proto::etcdserverpb as pb;
 use cetera_proto::mvccpb::event::EventType;
 
-use crate::answer;
 use crate::history::{Call, History, Outcome, Request, Response};
 use crate::linear::{self, Operation, Verdict};
 use crate::model::Refusal;
@@ -115,7 +114,7 @@ fn of_call(
             add(request.id, Kind::There { granted: None }, done, None);
         }
         (Request::LeaseRevoke(request), Outcome::Done(response)) => {
-            let revision = answer::revision(response);
+            let revision = response.revision();
             let made = order.maker(revision) == Maker::Call(at);
             add(request.id, Kind::Revoked, done, Some(2 * revision + i64::from(!made)));
             let left = order.store.attached(request.id, revision);
@@ -463,7 +462,7 @@ fn late(
         if call.start_us <= bound || !keys_read || is_serializable(&call.request) {
             continue;
         }
-        let revision = answer::revision(response);
+        let revision = response.revision();
         if keys.may_be_none(lease, revision, revision) {
             continue;
         }

@@ -247,7 +247,7 @@ impl<'a> Index<'a> {
             }
             Outcome::Refused(_) => {}
             Outcome::Done(response) => {
-                let revision = answer::revision(response);
+                let revision = response.revision();
                 let by_revision = match response {
                     Response::Put(_) | Response::DeleteRange(_) | Response::Txn(_) | Response::Range(_) => {
                         if wrote(response) { &mut self.writers } else { &mut self.readers }
@@ -295,7 +295,7 @@ fn observations(history: &History) -> Vec<(u64, i64, Who)> {
     let mut told = Vec::new();
     for (at, call) in history.calls.iter().enumerate() {
         if let Outcome::Done(response) = &call.outcome {
-            told.push((call.end_us, answer::revision(response), Who::Call(at)));
+            told.push((call.end_us, response.revision(), Who::Call(at)));
         }
     }
     for (at, watcher) in history.watchers.iter().enumerate() {
@@ -728,7 +728,7 @@ fn real_time(history: &History, order: &Order, report: &mut Report) {
         if local || is_serializable(&call.request) {
             continue;
         }
-        let (revision, floor) = (answer::revision(response), order.times.floor(call.start_us));
+        let (revision, floor) = (response.revision(), order.times.floor(call.start_us));
         if revision < floor {
             let earlier = observations(history);
             let who = earlier

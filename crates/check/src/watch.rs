@@ -12,7 +12,6 @@
 use cetera_proto::mvccpb::{Event, event::EventType};
 
 use crate::Report;
-use crate::answer;
 use crate::history::{History, News, Outcome, Request, Response, Watcher};
 use crate::replay::{Order, watches};
 use crate::text;
@@ -42,7 +41,7 @@ impl Compactions {
         let all = history.calls.iter().filter_map(|call| match (&call.request, &call.outcome) {
             (Request::Compact(request), Outcome::Done(Response::Compact(_))) => {
                 let Outcome::Done(response) = &call.outcome else { return None };
-                Some((call.start_us, call.end_us, request.revision, answer::revision(response)))
+                Some((call.start_us, call.end_us, request.revision, response.revision()))
             }
             (Request::Compact(request), Outcome::Unknown(_)) => {
                 Some((call.start_us, u64::MAX, request.revision, i64::MAX))
