@@ -1,8 +1,9 @@
 //! Snapshots on their way between members, each on a connection of its own.
 //!
 //! After the upgrade the sender's header goes first and the receiver answers with the position from which it wants the
-//! rest: the start, or where an earlier connection broke off. Then chunks, one way; at the end the receiver says that it
-//! has everything. Files are read and written on threads that may block, one chunk at a time: a snapshot holds two
+//! rest: the start, or where an earlier connection broke off. Then chunks, one way. At the end the receiver verifies what
+//! it has, saying now and then that it is not done yet, and at last that it has everything; if something is damaged, it
+//! ends the connection, and the sender begins anew. Files are read and written on threads that may block, one chunk at a time: a snapshot holds two
 //! chunks in memory, however large it is, and a receiver that is slow slows its sender through the socket. The sender
 //! pauses after each chunk for as long as that took, so that disk, processor and line are never its alone.
 
@@ -12,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cetera_node::event::Event;
-use cetera_node::snapshot::{SnapshotReceiver, SnapshotSend};
+use cetera_node::snapshot::{ReceivedSnapshot, SnapshotReceiver, SnapshotSend};
 use cetera_proto::ceterapb::{SnapshotChunk, SnapshotHeader, SnapshotPosition};
 use cetera_proto::raftpb;
 use prost::Message;
@@ -30,6 +31,8 @@ use crate::metrics::peers::Side;
 const FRAME_BYTES_MAX: usize = 4 << 20;
 /// Longest wait for the other side to take or give one frame. A file's sync lies in it.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Between signs of life of a receiver that verifies.
+const VERIFYING_SIGN_EVERY: Duration = Duration::from_secs(5);
 /// Longest pause between chunks.
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
@@ -80,9 +83,11 @@ async fn transfer(net: &Rc<Net>, snapshot: &SnapshotSend) -> io::Result<()> {
         line.write(&chunk).await?;
         tokio::time::sleep(started.elapsed().min(PAUSE_MAX)).await;
     }
-    let at: SnapshotPosition = line.read().await?;
-    if (at.file as usize) < files {
-        return Err(io::Error::other("the receiver says that something is missing"));
+    // As long as the receiver says that it is not done, it verifies.
+    while (line.read::<SnapshotPosition>().await?.file as usize) < files {
+        if snapshot.is_cancelled() {
+            return Err(io::Error::other("it is not wanted any more"));
+        }
     }
     Ok(())
 }
@@ -134,18 +139,35 @@ async fn take(io: impl AsyncRead + AsyncWrite + Unpin, from: u64, net: &Rc<Net>)
         let receiver = Arc::clone(&receiver);
         at = blocking(move || lock(&receiver).chunk(id, &chunk).map_err(io::Error::other)).await?;
     }
-    let received = blocking(move || lock(&receiver).finish(id).map_err(io::Error::other)).await?;
-    line.write(&at).await?;
-    log::info!("received database snapshot", "remote-peer-id" = log::Hex(from), "bytes" = bytes);
-    if let Some(received) = received {
-        let node = net.node();
-        // Not awaited: it goes on when the connection ends.
-        tokio::task::spawn_blocking(move || match received.prepare() {
-            Ok(prepared) => node.send(Event::Snapshot(Box::new(prepared))),
-            Err(error) => log::error!("a received snapshot is not used", "error" = log::Shown(error)),
-        });
+    if let Some(received) = blocking(move || lock(&receiver).finish(id).map_err(io::Error::other)).await? {
+        log::info!("received database snapshot", "remote-peer-id" = log::Hex(from), "bytes" = bytes);
+        verify(received, &mut line, net).await?;
     }
-    Ok(())
+    line.write(&at).await
+}
+
+/// Gives the node a snapshot that is good. That goes on when the connection ends.
+async fn verify<T>(received: ReceivedSnapshot, line: &mut Line<T>, net: &Rc<Net>) -> io::Result<()>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let node = net.node();
+    let mut verifying = tokio::task::spawn_blocking(move || match received.prepare() {
+        Ok(prepared) => {
+            node.send(Event::Snapshot(Box::new(prepared)));
+            Ok(())
+        }
+        Err(error) => {
+            log::error!("a received snapshot is not used", "error" = log::Shown(&error));
+            Err(io::Error::other(error))
+        }
+    });
+    loop {
+        match tokio::time::timeout(VERIFYING_SIGN_EVERY, &mut verifying).await {
+            Ok(verified) => return verified.unwrap_or_else(|error| Err(io::Error::other(error))),
+            Err(_) => line.write(&SnapshotPosition::default()).await?,
+        }
+    }
 }
 
 /// The message of a snapshot of which everything is committed here, unless it is to replace a state that went wrong.

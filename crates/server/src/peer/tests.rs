@@ -8,12 +8,14 @@ use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cetera_proto::ceterapb::{PeerMessage, peer_message::Body};
+use cetera_proto::ceterapb::{
+    PeerMessage, SnapshotChunk, SnapshotFile, SnapshotHeader, SnapshotPosition, peer_message::Body,
+};
 use cetera_proto::raftpb::{self, MessageType};
 
 use self::fake::Fake;
 use self::group::{Group, Timing};
-use super::frame::FRAME_BYTES_MAX;
+use super::frame::{FRAME_BYTES_MAX, whole};
 use super::link::Kind;
 use crate::tls::{Tls, TlsFiles};
 
@@ -229,6 +231,37 @@ fn nonsense_ends_a_connection_and_nothing_else() {
     let mut stream = fake.dial(&group.hello(2), group.address(0));
     fake::write(&mut stream, &[message(2, 1, MessageType::MsgHeartbeat, 5).into()]);
     wait_for("leader", || (group.published(0).leader == 2).then_some(()));
+    group.stop_all();
+}
+
+/// Its sender is not left to believe that it arrived: it begins anew at once.
+#[test]
+fn a_damaged_snapshot_ends_its_connection_and_is_wanted_from_its_start() {
+    let group = Group::alone(2, Timing::Slow);
+    let fake = Fake::listen(group.listener(1));
+    let mut offer = message(2, 1, MessageType::MsgSnap, 5);
+    let metadata = raftpb::SnapshotMetadata { index: 100, term: 5, ..Default::default() };
+    offer.snapshot = Some(raftpb::Snapshot { metadata: Some(metadata), ..Default::default() });
+    let header = SnapshotHeader {
+        id: 9,
+        message: Some(offer),
+        files: vec![SnapshotFile { segment: None, bytes: 64 }],
+        resync: false,
+    };
+    let start = SnapshotPosition::default();
+    for _ in 0..2 {
+        let mut stream = fake.dial(&group.hello_of(2, Kind::Snapshot), group.address(0));
+        stream.write_all(&whole(&header)).expect("written");
+        let mut wanted = vec![0; whole(&start).len()];
+        stream.read_exact(&mut wanted).expect("answered");
+        assert_eq!(wanted, whole(&start));
+        let chunk = SnapshotChunk { at: Some(start), data: vec![7; 64].into() };
+        stream.write_all(&whole(&chunk)).expect("written");
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).expect("closed");
+        assert!(rest.is_empty(), "it was said to have arrived");
+    }
+    assert!(group.published(0).applied_index < 100);
     group.stop_all();
 }
 

@@ -14,6 +14,7 @@ use cetera_server::seam::Mail;
 use cetera_storage::wal::{PrepareJob, Prepared};
 
 use super::Host;
+use super::snapshot::Line;
 use crate::core::{Core, Thread};
 use crate::trace::Kind;
 
@@ -24,7 +25,7 @@ enum ShellJob {
     Node(Job),
     Prepare(PrepareJob),
     Work(Ticket, Work),
-    Received(Box<ReceivedSnapshot>),
+    Received(Line, Box<ReceivedSnapshot>),
 }
 
 enum Running {
@@ -65,8 +66,8 @@ impl Jobs {
         self.queue.push_back(ShellJob::Prepare(job));
     }
 
-    pub(super) fn enqueue_received(&mut self, received: ReceivedSnapshot) {
-        self.queue.push_back(ShellJob::Received(Box::new(received)));
+    pub(super) fn enqueue_received(&mut self, line: Line, received: ReceivedSnapshot) {
+        self.queue.push_back(ShellJob::Received(line, Box::new(received)));
     }
 
     pub(super) fn enqueue_work(&mut self, work: Vec<(Ticket, Work)>) {
@@ -87,7 +88,7 @@ impl Host {
             ShellJob::Node(job) => format!("{job:?}"),
             ShellJob::Prepare(_) => "Prepare".to_owned(),
             ShellJob::Work(..) => "Work".to_owned(),
-            ShellJob::Received(received) => format!("{received:?}"),
+            ShellJob::Received(_, received) => format!("{received:?}"),
         };
         let early = core.dice.chance(500);
         let (low, high) = core.options.job_us;
@@ -185,7 +186,7 @@ impl Host {
                 life.fronts[front].mail.push(Mail::Work(ticket, answer));
                 self.wake_front(ticket.front, core);
             }
-            Running::Begun(ShellJob::Received(received)) => self.snapshot_prepared(*received, core),
+            Running::Begun(ShellJob::Received(line, received)) => self.snapshot_prepared(line, *received, core),
             Running::Begun(_) => unreachable!("jobs that touch the disk have done so"),
         }
         self.jobs_kick(core);

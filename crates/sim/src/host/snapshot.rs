@@ -4,7 +4,7 @@
 //! The sender reads its open files and the receiver writes to its disk at each step, so that either may fail or lose its
 //! power at any of them. Chunks here are small: what is sent in one piece cannot break in the middle.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cetera_node::event::Event;
 use cetera_node::snapshot::{ReceivedSnapshot, SnapshotReceiver, SnapshotSend};
@@ -38,7 +38,7 @@ pub(crate) enum Wire {
     Chunk(SnapshotChunk),
     /// To the receiver: that was all.
     End,
-    /// To the sender: whether every byte is there.
+    /// To the sender: whether everything is there, and good.
     Took(bool),
     /// To either: the line broke.
     Broken,
@@ -70,16 +70,19 @@ pub(super) struct Lines {
     receiver: SnapshotReceiver,
     /// The line of the snapshot that is being received, and its id.
     receiving: Option<(Line, u64)>,
+    /// The lines of what was received and is being verified.
+    verifying: BTreeSet<Line>,
 }
 
 impl Lines {
     pub(super) fn new(receiver: SnapshotReceiver) -> Self {
-        Self { sending: BTreeMap::new(), receiver, receiving: None }
+        Self { sending: BTreeMap::new(), receiver, receiving: None, verifying: BTreeSet::new() }
     }
 
     /// Every line that ends here.
     pub(super) fn all(&self) -> Vec<Line> {
-        self.sending.keys().copied().chain(self.receiving.map(|(line, _)| line)).collect()
+        let received = self.receiving.map(|(line, _)| line).into_iter().chain(self.verifying.iter().copied());
+        self.sending.keys().copied().chain(received).collect()
     }
 }
 
@@ -219,10 +222,17 @@ impl Host {
         match life.lines.receiver.finish(id) {
             Ok(received) => {
                 let is_new = received.is_some();
-                received.into_iter().for_each(|received| life.jobs.enqueue_received(received));
-                core.trace.say(core.now_us, &self.name(), || format!("snapshot {id:x} is there (new: {is_new})"));
-                core.send_wire(line, ends.to, ends.from, Wire::Took(true));
-                self.jobs_kick(core);
+                core.trace.say(core.now_us, &format!("m{}", self.index), || {
+                    format!("snapshot {id:x} is there (new: {is_new})")
+                });
+                match received {
+                    None => core.send_wire(line, ends.to, ends.from, Wire::Took(true)),
+                    Some(received) => {
+                        life.lines.verifying.insert(line);
+                        life.jobs.enqueue_received(line, received);
+                        self.jobs_kick(core);
+                    }
+                }
             }
             Err(error) => self.snapshot_failed(line, &error.to_string(), core),
         }
@@ -242,21 +252,31 @@ impl Host {
     fn line_broke(&mut self, line: Line, core: &mut Core) {
         let Some(life) = &mut self.life else { return };
         life.lines.receiving.take_if(|(open, _)| *open == line);
+        life.lines.verifying.remove(&line);
         if let Some(send) = life.lines.sending.remove(&line) {
             self.push_event(Event::SnapshotSent { to: send.to(), id: send.id(), ok: false }, core);
         }
     }
 
-    /// A received snapshot was looked through, off the node's thread.
-    pub(super) fn snapshot_prepared(&mut self, received: ReceivedSnapshot, core: &mut Core) {
-        match received.prepare() {
+    /// A received snapshot was looked through, off the node's thread. Its sender is told, if the line is still there.
+    pub(super) fn snapshot_prepared(&mut self, line: Line, received: ReceivedSnapshot, core: &mut Core) {
+        let prepared = received.prepare();
+        if self.disk.has_stopped() {
+            return;
+        }
+        if self.life.as_mut().is_some_and(|life| life.lines.verifying.remove(&line))
+            && let Some(Ends { from, to }) = core.lines.get(&line).copied()
+        {
+            core.send_wire(line, to, from, Wire::Took(prepared.is_ok()));
+        }
+        match prepared {
             Ok(prepared) => {
                 core.trace.say(core.now_us, &self.name(), || format!("{prepared:?} is ready"));
                 self.push_event(Event::Snapshot(Box::new(prepared)), core);
             }
             Err(error) => {
                 core.trace.say(core.now_us, &self.name(), || error.to_string());
-                if !self.excused && !core.checks.rotten[self.index] && !self.disk.has_stopped() {
+                if !self.excused && !core.checks.rotten[self.index] {
                     core.checks.violated(format!("member {}: a snapshot that was received whole: {error}", self.index));
                 }
             }
