@@ -10,7 +10,6 @@ use cetera_node::{Fatal, Node, Published};
 use cetera_proto::ceterapb::PeerMessage;
 use cetera_proto::etcdserverpb::{InternalRaftRequest, RequestHeader};
 use cetera_proto::membershippb;
-use cetera_state::StateLimits;
 use cetera_state::member::Member as StateMember;
 use cetera_storage::datadir::DataDir;
 use cetera_storage::revlog::RevLogOptions;
@@ -32,17 +31,11 @@ pub(crate) fn start(founders: u64) -> Start {
         founders: (0..founders).map(founder).collect(),
         member_id: MEMBER,
         cluster_id: CLUSTER,
-        limits: StateLimits::default(),
-        force_new_cluster: false,
-        tick_ms: 100,
-        election_ms: 1_000,
-        pre_vote: true,
         nonce: 1,
-        now_ms: 0,
         checkpoint_log_bytes: Some(1_500),
-        laggard_log_bytes: None,
         wal: WalOptions { segment_bytes: 6 << 10, salt: 5, ..WalOptions::default() },
         log: RevLogOptions { segment_bytes: 2 << 10 },
+        ..Start::default()
     }
 }
 

@@ -82,6 +82,28 @@ pub struct Start {
     pub log: RevLogOptions,
 }
 
+impl Default for Start {
+    /// No founders, and the flags' defaults.
+    fn default() -> Self {
+        Self {
+            founders: Vec::new(),
+            member_id: 0,
+            cluster_id: 0,
+            limits: StateLimits::default(),
+            force_new_cluster: false,
+            tick_ms: 100,
+            election_ms: 1_000,
+            pre_vote: true,
+            nonce: 0,
+            now_ms: 0,
+            checkpoint_log_bytes: None,
+            laggard_log_bytes: None,
+            wal: WalOptions::default(),
+            log: RevLogOptions::default(),
+        }
+    }
+}
+
 /// A member ready to be stepped.
 pub struct Opened {
     /// The member.

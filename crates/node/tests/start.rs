@@ -8,7 +8,6 @@ use cetera_node::recovery::{self, Start, StartError};
 use cetera_proto::etcdserverpb as pb;
 use cetera_proto::raftpb::{ConfChange, ConfChangeType};
 use cetera_raft::{Entry, EntryKind};
-use cetera_state::StateLimits;
 use cetera_state::member::Member;
 use cetera_storage::vfs::{Vfs, memory::MemoryVfs};
 use cetera_storage::wal::{WalBatch, WalEntry};
@@ -16,22 +15,7 @@ use prost::Message as _;
 
 fn start(founders: &[u64], member_id: u64) -> Start {
     let founders = founders.iter().map(|id| Member { id: *id, name: format!("m{id}"), ..Default::default() }).collect();
-    Start {
-        founders,
-        member_id,
-        cluster_id: 77,
-        limits: StateLimits::default(),
-        force_new_cluster: false,
-        tick_ms: 10,
-        election_ms: 100,
-        pre_vote: true,
-        nonce: 1,
-        now_ms: 0,
-        checkpoint_log_bytes: None,
-        laggard_log_bytes: None,
-        wal: Default::default(),
-        log: Default::default(),
-    }
+    Start { founders, member_id, cluster_id: 77, tick_ms: 10, election_ms: 100, nonce: 1, ..Start::default() }
 }
 
 const DIR: &str = "/data";

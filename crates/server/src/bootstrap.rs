@@ -82,9 +82,6 @@ pub fn start(config: &Config, peers: PeersHandle) -> Result<Option<Running>, Str
     let unix_ms = clock::unix_ms();
     let nonce = Rng::new(unix_ms ^ (u64::from(std::process::id()) << 48)).next_u64();
     let start = Start {
-        founders: Vec::new(),
-        member_id: 0,
-        cluster_id: 0,
         limits: StateLimits { max_learners: config.max_learners, ..StateLimits::default() },
         force_new_cluster: config.force_new_cluster,
         tick_ms: config.heartbeat_ms,
@@ -93,24 +90,17 @@ pub fn start(config: &Config, peers: PeersHandle) -> Result<Option<Running>, Str
         nonce,
         now_ms: clock::now_ms(),
         checkpoint_log_bytes: small("CETERA_TEST_CHECKPOINT_BYTES"),
-        laggard_log_bytes: None,
         wal: wal_options(nonce),
         log: log_options(),
+        ..Start::default()
     };
     let text = |error: recovery::StartError| error.to_string();
     let (opened, remotes) = match recovery::reopen(&vfs, &dir, start.clone()).map_err(text)? {
         Some(opened) => (opened, Vec::new()),
         None => {
             let first = first_start(config)?;
-            let Start { wal, log, .. } = start.clone();
-            let start = Start {
-                founders: first.founders,
-                member_id: first.member_id,
-                cluster_id: first.cluster_id,
-                wal,
-                log,
-                ..start
-            };
+            let start =
+                Start { founders: first.founders, member_id: first.member_id, cluster_id: first.cluster_id, ..start };
             (recovery::open(&vfs, &dir, start).map_err(text)?, first.remotes)
         }
     };

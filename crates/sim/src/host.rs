@@ -18,7 +18,6 @@ use std::sync::Arc;
 
 use cetera_node::recovery::{self, Start};
 use cetera_plant::{Bug, is_planted};
-use cetera_state::StateLimits;
 use cetera_state::id;
 use cetera_state::member::Member;
 use cetera_storage::revlog::RevLogOptions;
@@ -450,8 +449,6 @@ pub(crate) fn start_of(options: &Options, seat: Seat, member_id: u64, nonce: u64
         member_id,
         cluster_id: id::cluster_id(&ids),
         founders: if seat == Seat::Founder { founders } else { Vec::new() },
-        limits: StateLimits::default(),
-        force_new_cluster: false,
         tick_ms: options.tick_ms,
         election_ms: options.election_ms,
         pre_vote: options.pre_vote,
@@ -467,5 +464,6 @@ pub(crate) fn start_of(options: &Options, seat: Seat, member_id: u64, nonce: u64
         log: RevLogOptions { segment_bytes: options.log_segment_bytes },
         checkpoint_log_bytes: Some(options.checkpoint_log_bytes),
         laggard_log_bytes: options.laggard_log_bytes,
+        ..Start::default()
     }
 }

@@ -11,7 +11,6 @@ use cetera_node::event::{Effects, Event, EventBatch, Proposal, Reply, Ticket, Wa
 use cetera_node::job::Job;
 use cetera_node::recovery::{self, Opened, Report, Start};
 use cetera_node::{Node, Published};
-use cetera_state::StateLimits;
 use cetera_state::id;
 use cetera_state::member::Member;
 use cetera_storage::datadir::DataDir;
@@ -69,17 +68,14 @@ pub fn start(now_ms: u64, nonce: u64) -> Start {
         founders: vec![Member { id: member_id, peer_urls, ..Default::default() }],
         member_id,
         cluster_id: id::cluster_id(&[member_id]),
-        limits: StateLimits::default(),
-        force_new_cluster: false,
         tick_ms: TICK_MS,
         election_ms: 10 * TICK_MS,
-        pre_vote: true,
         nonce,
         now_ms,
         wal: WalOptions { segment_bytes: 8 << 10, ..WalOptions::default() },
         log: RevLogOptions { segment_bytes: 8 << 10 },
         checkpoint_log_bytes: Some(12 << 10),
-        laggard_log_bytes: None,
+        ..Start::default()
     }
 }
 

@@ -14,7 +14,6 @@ use cetera_node::{Node, Published};
 use cetera_proto::ceterapb::{PeerMessage, peer_message::Body};
 use cetera_proto::etcdserverpb as pb;
 use cetera_proto::raftpb::{ConfChange, ConfChangeType};
-use cetera_state::StateLimits;
 use cetera_state::member::{Member, write_member, write_promotion};
 use cetera_storage::datadir::DataDir;
 use cetera_storage::revlog::RevLogOptions;
@@ -166,17 +165,14 @@ impl Cluster {
             founders: if at < self.founders { founders(self.founders) } else { Vec::new() },
             member_id: at as u64 + 1,
             cluster_id: 77,
-            limits: StateLimits::default(),
-            force_new_cluster: false,
             tick_ms: TICK_MS,
             election_ms: ELECTION_MS,
-            pre_vote: true,
             nonce: self.nonce,
             now_ms: self.now_ms,
             checkpoint_log_bytes: Some(self.checkpoint_log_bytes),
-            laggard_log_bytes: None,
             wal: WalOptions { segment_bytes: 8 << 10, salt: 5, ..self.wal.clone() },
             log: RevLogOptions { segment_bytes: 64 << 10 },
+            ..Start::default()
         };
         let opened = recovery::open(&vfs, Path::new(DIR), start).map_err(|error| error.to_string())?;
         let Opened { node, wal, checkpoints, snapshots, data_dir, report, .. } = opened;

@@ -104,17 +104,13 @@ impl TestMember {
             founders: vec![Member { id: 7, peer_urls: vec!["http://localhost:2380".into()], ..Default::default() }],
             member_id: 7,
             cluster_id: 9,
-            limits: cetera_state::StateLimits::default(),
-            force_new_cluster: false,
             tick_ms: 10,
             election_ms: 100,
-            pre_vote: true,
             nonce: life,
             now_ms: clock::now_ms(),
-            checkpoint_log_bytes: None,
-            laggard_log_bytes: None,
             wal: WalOptions { segment_bytes: sizes.wal, salt: 1, ..WalOptions::default() },
             log: RevLogOptions { segment_bytes: sizes.log },
+            ..Start::default()
         };
         let mut opened = recovery::open(&vfs, Path::new("/data"), start)?;
         opened.node.campaign();

@@ -101,22 +101,7 @@ impl TestNode {
         let opened = recovery::open(
             &vfs,
             Path::new("/data"),
-            Start {
-                founders: vec![founder],
-                member_id: MEMBER,
-                cluster_id: CLUSTER,
-                limits: cetera_state::StateLimits::default(),
-                force_new_cluster: false,
-                tick_ms: 100,
-                election_ms: 1_000,
-                pre_vote: true,
-                nonce: 1,
-                now_ms: 0,
-                checkpoint_log_bytes: None,
-                laggard_log_bytes: None,
-                wal: Default::default(),
-                log: Default::default(),
-            },
+            Start { founders: vec![founder], member_id: MEMBER, cluster_id: CLUSTER, nonce: 1, ..Start::default() },
         )
         .expect("an empty disk");
         let published = opened.node.published();

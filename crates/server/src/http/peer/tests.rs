@@ -55,15 +55,9 @@ impl TestMember {
             cluster_id: CLUSTER,
             tick_ms: 10,
             election_ms: 100,
-            pre_vote: true,
             nonce: 1,
             now_ms: clock::now_ms(),
-            checkpoint_log_bytes: None,
-            laggard_log_bytes: None,
-            limits: Default::default(),
-            force_new_cluster: false,
-            wal: Default::default(),
-            log: Default::default(),
+            ..Start::default()
         };
         let mut opened = recovery::open(&vfs, Path::new("/data"), start).expect("an empty disk");
         opened.node.campaign();

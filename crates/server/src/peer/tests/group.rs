@@ -105,17 +105,13 @@ impl Group {
             founders: (0..self.addresses.len()).map(founder).collect(),
             member_id: id,
             cluster_id: CLUSTER_ID,
-            limits: Default::default(),
-            force_new_cluster: false,
             tick_ms,
             election_ms,
-            pre_vote: true,
             nonce: self.lives,
             now_ms: clock::now_ms(),
-            checkpoint_log_bytes: None,
-            laggard_log_bytes: None,
             wal: WalOptions { segment_bytes: 1 << 20, salt: self.lives, ..WalOptions::default() },
             log: RevLogOptions { segment_bytes: 1 << 20 },
+            ..Start::default()
         };
         let mut opened = recovery::open(&vfs, Path::new("/data"), start).expect("a good disk");
         if opened.report.sole_voter {
