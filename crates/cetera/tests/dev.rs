@@ -172,6 +172,29 @@ fn a_member_that_ends_by_itself_is_told() {
 }
 
 #[test]
+fn what_is_not_understood_is_told_and_changes_nothing() {
+    let mut dev = Dev::serving(&[]);
+    for wrong in ["kill", "stop 1 2", "logs", "logs 1 few", "start nobody", "dance"] {
+        dev.told(wrong, "");
+    }
+    dev.told("status", "running");
+    dev.told("quit", "");
+    let errors = dev.errors();
+    for part in [
+        "kill wants one member: its number, `leader` or `all`",
+        "stop wants one member",
+        "logs wants one member",
+        "\"few\" is not a number of lines",
+        "no member is called \"nobody\"",
+        "no such command: \"dance\"; `help` lists them",
+    ] {
+        assert!(errors.contains(part), "{part} is not in: {errors}");
+    }
+    // A script that has one of them wrong is told so at the end.
+    assert_eq!(dev.ended().code(), Some(1));
+}
+
+#[test]
 fn a_directory_is_kept_and_found_again() {
     let kept = tempfile::tempdir().expect("a directory");
     let dir = kept.path().join("cluster");

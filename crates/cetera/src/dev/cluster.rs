@@ -124,6 +124,9 @@ impl Cluster {
                 self.logs(which, lines.parse().map_err(|_| format!("{lines:?} is not a number of lines"))?)?;
             }
             [verb @ ("kill" | "stop" | "start" | "pause" | "resume"), which] => self.act(verb, which)?,
+            [verb @ ("kill" | "stop" | "start" | "pause" | "resume" | "logs"), ..] => {
+                return Err(format!("{verb} wants one member: its number, `leader` or `all`"));
+            }
             _ => return Err(format!("no such command: {line:?}; `help` lists them")),
         }
         Ok(Flow::On)
