@@ -13,8 +13,9 @@ use super::{
 };
 use crate::vfs::{File, Vfs};
 
-/// Zeros written at a time.
-const ZERO_CHUNK_BYTES: u64 = 1 << 20;
+/// Zeros written at a time. What is written at once the page cache may keep as one folio (ext4 does since Linux 6.16), and
+/// then every later write into it, and every sync of that, walks all its blocks.
+const ZERO_CHUNK_BYTES: u64 = 16 << 10;
 
 /// A segment of the log, or one made ready for it.
 #[derive(Clone)]
