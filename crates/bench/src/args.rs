@@ -1,7 +1,8 @@
-//! Command lines: `--name value` only.
+//! Command lines, `--name value` only, and how a program ends.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::str::FromStr;
 
 /// What was given.
@@ -66,6 +67,20 @@ impl Args {
         match self.text("dir") {
             Some(dir) => PathBuf::from(dir),
             None => beside().parent().map_or_else(|| PathBuf::from("target"), PathBuf::from).join("bench-data"),
+        }
+    }
+}
+
+/// The end of a program: prints what came of it.
+pub fn told(outcome: Result<String, String>) -> ExitCode {
+    match outcome {
+        Ok(outcome) => {
+            println!("{outcome}");
+            ExitCode::SUCCESS
+        }
+        Err(what) => {
+            eprintln!("{what}");
+            ExitCode::FAILURE
         }
     }
 }

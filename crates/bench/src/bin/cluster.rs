@@ -4,10 +4,10 @@
 
 use std::process::ExitCode;
 
-use cetera_bench::args::Args;
+use cetera_bench::args::{Args, told};
 use cetera_bench::cluster::cell::Extent;
 use cetera_bench::cluster::run::run;
-use cetera_bench::side_by_side::run::{Options, told};
+use cetera_bench::side_by_side::run::Options;
 
 fn main() -> ExitCode {
     told(table())

@@ -3,9 +3,9 @@
 
 use std::process::ExitCode;
 
-use cetera_bench::args::Args;
+use cetera_bench::args::{Args, told};
 use cetera_bench::compare::run::run;
-use cetera_bench::side_by_side::run::{Options, told};
+use cetera_bench::side_by_side::run::Options;
 
 fn main() -> ExitCode {
     told(Args::read(&Options::NAMES).and_then(|args| run(&Options::read(&args)?)))

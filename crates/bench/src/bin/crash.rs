@@ -2,20 +2,11 @@
 
 use std::process::ExitCode;
 
-use cetera_bench::args::Args;
+use cetera_bench::args::{Args, told};
 use cetera_bench::crash::run::{Options, run};
 
 fn main() -> ExitCode {
-    match options().and_then(|options| run(&options)) {
-        Ok(summary) => {
-            println!("{summary}");
-            ExitCode::SUCCESS
-        }
-        Err(what) => {
-            eprintln!("{what}");
-            ExitCode::FAILURE
-        }
-    }
+    told(options().and_then(|options| run(&options)))
 }
 
 fn options() -> Result<Options, String> {

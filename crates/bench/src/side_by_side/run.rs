@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::Command;
 use std::time::Duration;
 
 use tokio::task::LocalSet;
@@ -195,20 +195,6 @@ pub fn alone<T>(dir: &Path, work: impl Future<Output = Result<T, String>>) -> Re
 /// Flags of every server here.
 pub fn flags() -> Vec<String> {
     vec!["--quota-backend-bytes".to_owned(), QUOTA_BYTES.to_string()]
-}
-
-/// The end of a program that prints a table.
-pub fn told(table: Result<String, String>) -> ExitCode {
-    match table {
-        Ok(table) => {
-            println!("{table}");
-            ExitCode::SUCCESS
-        }
-        Err(what) => {
-            eprintln!("{what}");
-            ExitCode::FAILURE
-        }
-    }
 }
 
 /// What a server says of itself, `cetera 0.0.0` or `etcd 3.5.30`.

@@ -4,21 +4,12 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use cetera_bench::args::Args;
+use cetera_bench::args::{Args, told};
 use cetera_chaos::kind::Kind;
 use cetera_chaos::run::{Options, run};
 
 fn main() -> ExitCode {
-    match options().and_then(|options| run(&options)) {
-        Ok(summary) => {
-            println!("{summary}");
-            ExitCode::SUCCESS
-        }
-        Err(what) => {
-            eprintln!("{what}");
-            ExitCode::FAILURE
-        }
-    }
+    told(options().and_then(|options| run(&options)))
 }
 
 fn options() -> Result<Options, String> {
