@@ -234,6 +234,25 @@ fn nonsense_ends_a_connection_and_nothing_else() {
     group.stop_all();
 }
 
+#[test]
+fn one_that_missed_what_the_logs_let_go_of_is_sent_a_snapshot() {
+    let mut group = Group::forgetful(3);
+    let laggard = (group.leader() + 1) % 3;
+    group.put(laggard, "before");
+    group.stop(laggard);
+    let leader = group.leader();
+    for n in 0..1_000 {
+        group.put(leader, &format!("meanwhile {}", n % 50));
+    }
+    let (names, applied) = (group.names(laggard), group.published(leader).applied_index);
+    group.restart(laggard);
+    wait_for("member that catches up", || (group.published(laggard).applied_index >= applied).then_some(()));
+    // The state that came with it has a log of its own.
+    assert_ne!(group.names(laggard), names);
+    group.put(laggard, "after");
+    group.stop_all();
+}
+
 /// Its sender is not left to believe that it arrived: it begins anew at once.
 #[test]
 fn a_damaged_snapshot_ends_its_connection_and_is_wanted_from_its_start() {

@@ -51,10 +51,21 @@ pub(super) struct Group {
     members: Vec<Option<Running>>,
     timing: Timing,
     tls: Option<Tls>,
+    /// Logs keep next to nothing for members that lag.
+    forgetful: bool,
     lives: u64,
 }
 
 impl Group {
+    /// All of `count` members, of which one that stops for long needs a snapshot.
+    pub(super) fn forgetful(count: usize) -> Group {
+        let mut group = Self { forgetful: true, ..Self::bound(count, Timing::Quick) };
+        for at in 0..count {
+            group.restart(at);
+        }
+        group
+    }
+
     /// All of `count` members.
     pub(super) fn start(count: usize, timing: Timing) -> Group {
         Self::start_with(count, timing, None)
@@ -85,6 +96,7 @@ impl Group {
             members: (0..count).map(|_| None).collect(),
             timing,
             tls: None,
+            forgetful: false,
             lives: 0,
         }
     }
@@ -101,6 +113,8 @@ impl Group {
             Timing::Quick => (20, 200),
             Timing::Slow => (100, 3_600_000),
         };
+        let usual = WalOptions { segment_bytes: 1 << 20, salt: self.lives, ..WalOptions::default() };
+        let small = WalOptions { segment_bytes: 32 << 10, keep_entries: 20, keep_bytes: 4 << 10, ..usual.clone() };
         let start = Start {
             founders: (0..self.addresses.len()).map(founder).collect(),
             member_id: id,
@@ -109,7 +123,9 @@ impl Group {
             election_ms,
             nonce: self.lives,
             now_ms: clock::now_ms(),
-            wal: WalOptions { segment_bytes: 1 << 20, salt: self.lives, ..WalOptions::default() },
+            checkpoint_log_bytes: self.forgetful.then_some(16 << 10),
+            laggard_log_bytes: self.forgetful.then_some(0),
+            wal: if self.forgetful { small } else { usual },
             log: RevLogOptions { segment_bytes: 1 << 20 },
             ..Start::default()
         };
@@ -159,6 +175,11 @@ impl Group {
         )
         .expect("a thread");
         self.members[at] = Some(Running { handle, threads, peers, _data_dir: opened.data_dir });
+    }
+
+    /// Names in a member's data directory.
+    pub(super) fn names(&self, at: usize) -> Vec<String> {
+        self.disks[at].list(Path::new("/data/member")).expect("it was started once")
     }
 
     fn member(&self, at: usize) -> &Running {
