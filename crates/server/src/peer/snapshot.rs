@@ -18,6 +18,7 @@ use cetera_proto::ceterapb::{SnapshotChunk, SnapshotHeader, SnapshotPosition};
 use cetera_proto::raftpb;
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::task::JoinHandle;
 
 use super::frame::{Splitter, whole};
 use super::link::End;
@@ -73,19 +74,27 @@ async fn transfer(net: &Rc<Net>, snapshot: &SnapshotSend) -> io::Result<()> {
     line.write(&header).await?;
     let mut at: SnapshotPosition = line.read().await?;
     loop {
-        if snapshot.is_cancelled() {
-            return Err(io::Error::other("it is not wanted any more"));
-        }
         let started = Instant::now();
         let reading = snapshot.clone();
         let Some(chunk) = blocking(move || reading.chunk(at)).await? else { break };
+        // Asked only while there is more: a receiver may have taken over what it was sent before it says so here.
+        if snapshot.is_cancelled() {
+            return Err(io::Error::other("it is not wanted any more"));
+        }
         at = behind(&chunk);
         line.write(&chunk).await?;
         tokio::time::sleep(started.elapsed().min(PAUSE_MAX)).await;
     }
-    // As long as the receiver says that it is not done, it verifies.
+    await_end(&mut line, files, || snapshot.is_cancelled()).await
+}
+
+/// Waits until the receiver has all `files`, and found them good.
+async fn await_end<T>(line: &mut Line<T>, files: usize, is_cancelled: impl Fn() -> bool) -> io::Result<()>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
     while (line.read::<SnapshotPosition>().await?.file as usize) < files {
-        if snapshot.is_cancelled() {
+        if is_cancelled() {
             return Err(io::Error::other("it is not wanted any more"));
         }
     }
@@ -152,7 +161,7 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let node = net.node();
-    let mut verifying = tokio::task::spawn_blocking(move || match received.prepare() {
+    let verifying = tokio::task::spawn_blocking(move || match received.prepare() {
         Ok(prepared) => {
             node.send(Event::Snapshot(Box::new(prepared)));
             Ok(())
@@ -162,9 +171,21 @@ where
             Err(io::Error::other(error))
         }
     });
+    with_signs_of_life(verifying, VERIFYING_SIGN_EVERY, line).await
+}
+
+/// Waits for `work`, saying every so often that the end is not reached.
+async fn with_signs_of_life<T>(
+    mut work: JoinHandle<io::Result<()>>,
+    every: Duration,
+    line: &mut Line<T>,
+) -> io::Result<()>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
     loop {
-        match tokio::time::timeout(VERIFYING_SIGN_EVERY, &mut verifying).await {
-            Ok(verified) => return verified.unwrap_or_else(|error| Err(io::Error::other(error))),
+        match tokio::time::timeout(every, &mut work).await {
+            Ok(done) => return done.unwrap_or_else(|error| Err(io::Error::other(error))),
             Err(_) => line.write(&SnapshotPosition::default()).await?,
         }
     }
@@ -214,5 +235,49 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Line<T> {
             }
         };
         tokio::time::timeout(PATIENCE, read).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const FILES: usize = 3;
+    const OFTEN: Duration = Duration::from_millis(1);
+
+    /// A receiver that verifies until it has been heard of `signs` times, and what its sender makes of that.
+    async fn sent(signs: u32, verified: io::Result<()>, is_wanted: bool) -> io::Result<()> {
+        let (sender, receiver) = tokio::io::duplex(1 << 10);
+        let (mut sender, mut receiver) = (Line::new(sender), Line::new(receiver));
+        let (enough, until) = mpsc::channel();
+        let work = tokio::task::spawn_blocking(move || until.recv().map_err(io::Error::other).and(verified));
+        let heard = Cell::new(0);
+        let receive = async move {
+            with_signs_of_life(work, OFTEN, &mut receiver).await?;
+            receiver.write(&SnapshotPosition { file: FILES as u32, offset: 0 }).await
+        };
+        let heard = &heard;
+        let is_cancelled = move || {
+            heard.set(heard.get() + 1);
+            if heard.get() == signs {
+                enough.send(()).expect("it waits");
+            }
+            !is_wanted
+        };
+        let (_, end) = tokio::join!(receive, await_end(&mut sender, FILES, is_cancelled));
+        assert!(heard.get() >= signs || !is_wanted);
+        end
+    }
+
+    #[tokio::test]
+    async fn a_sender_waits_as_long_as_its_receiver_verifies() {
+        sent(3, Ok(()), true).await.expect("it arrived");
+        let error = sent(2, Err(io::Error::other("damaged")), true).await.expect_err("the line ends");
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        let error = sent(9, Ok(()), false).await.expect_err("given up");
+        assert!(error.to_string().contains("not wanted any more"), "{error}");
     }
 }
