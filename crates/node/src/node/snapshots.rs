@@ -53,6 +53,10 @@ pub(super) struct Snapshots {
 
 struct Sending {
     id: u64,
+    /// Of the snapshot.
+    index: u64,
+    /// It is to replace a state that went wrong: its receiver had all of the log before.
+    resync: bool,
     until_ms: u64,
     cancelled: Arc<AtomicBool>,
     /// It is all there; what is left is to take it over.
@@ -230,14 +234,11 @@ impl Node {
             return;
         };
         let (to, id, cancelled) = (message.to, files.id, Arc::new(AtomicBool::new(false)));
-        effects.snapshots.push(SnapshotSend {
-            files: files.clone(),
-            message,
-            resync: self.group.snapshot_floor(to) > 0,
-            cancelled: cancelled.clone(),
-        });
+        let resync = self.group.snapshot_floor(to) > 0;
+        effects.snapshots.push(SnapshotSend { files: files.clone(), message, resync, cancelled: cancelled.clone() });
         let until_ms = self.now_ms + limits::SNAPSHOT_SEND_MS_MAX;
-        self.snapshots.sending.insert(to, Sending { id, until_ms, cancelled, arrived: false, acknowledged: false });
+        let sending = Sending { id, index, resync, until_ms, cancelled, arrived: false, acknowledged: false };
+        self.snapshots.sending.insert(to, sending);
     }
 
     /// How the sending of one ended.
@@ -284,15 +285,22 @@ impl Node {
         self.group.report_snapshot(to, false);
     }
 
-    /// Lets go of those that have arrived, that nobody needs any more, or that took too long.
+    /// Lets go of those that have arrived, that nobody needs any more, or that took too long. The acknowledgement of one
+    /// that was taken over may be lost; then every heartbeat's answer says it: without the snapshot its receiver would
+    /// not know that so much is committed.
     fn look_at_sending(&mut self) {
         if self.snapshots.sending.is_empty() {
             return;
         }
         let now_ms = self.now_ms;
-        let waiting: Vec<u64> =
-            self.group.progress().iter().filter(|progress| progress.in_snapshot).map(|it| it.member).collect();
-        self.snapshots.sending.retain(|to, _| waiting.contains(to));
+        let progress = self.group.progress();
+        let waiting = |to: u64| progress.iter().find(|it| it.member == to && it.in_snapshot);
+        self.snapshots.sending.retain(|to, _| waiting(*to).is_some());
+        let has_it = |to: u64, it: &Sending| !it.resync && waiting(to).is_some_and(|knows| knows.committed >= it.index);
+        let there = self.snapshots.sending.extract_if(.., |to, it| has_it(*to, it)).map(|(to, _)| to);
+        for to in there.collect::<Vec<_>>() {
+            self.group.report_snapshot(to, true);
+        }
         let late = self.snapshots.sending.iter().filter(|(_, it)| it.until_ms <= now_ms).map(|(to, _)| *to);
         for to in late.collect::<Vec<_>>() {
             self.snapshot_failed(to);

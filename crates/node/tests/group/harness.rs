@@ -13,7 +13,7 @@ use cetera_node::snapshot::{SnapshotError, SnapshotReceiver, SnapshotSend};
 use cetera_node::{Node, Published};
 use cetera_proto::ceterapb::{PeerMessage, peer_message::Body};
 use cetera_proto::etcdserverpb as pb;
-use cetera_proto::raftpb::{ConfChange, ConfChangeType};
+use cetera_proto::raftpb::{ConfChange, ConfChangeType, MessageType};
 use cetera_state::member::{Member, write_member, write_promotion};
 use cetera_storage::datadir::DataDir;
 use cetera_storage::revlog::RevLogOptions;
@@ -72,6 +72,8 @@ pub(crate) struct Cluster {
     pub(crate) break_after: Option<u64>,
     /// No snapshot gets to where it is sent.
     pub(crate) lose_snapshots: bool,
+    /// What the next receiver of a snapshot says of its log, when it has taken it over, is lost.
+    pub(crate) lose_acknowledgement: bool,
     /// The next snapshot that is received whole is damaged on its receiver's disk before it is looked at.
     pub(crate) spoil_received: bool,
     /// How often that was so.
@@ -136,6 +138,7 @@ impl Cluster {
             tamper: None,
             transfers: VecDeque::new(),
             lose_snapshots: false,
+            lose_acknowledgement: false,
             spoil_received: false,
             spoiled: 0,
             break_after: None,
@@ -308,7 +311,7 @@ impl Cluster {
             let prepared = sent.map(|received| received.expect("just looked").prepare());
             assert!(matches!(prepared, Ok(Err(SnapshotError::Damaged(_)))), "the damage was not seen");
             self.spoiled += 1;
-            return Some(());
+            return None;
         }
         let prepared = sent.and_then(|received| received.map(|received| received.prepare()).transpose());
         if self.hosts[to].vfs.has_stopped() {
@@ -317,6 +320,9 @@ impl Cluster {
         }
         if let Some(prepared) = prepared.expect("what was sent is whole") {
             self.step(to, vec![Event::Snapshot(Box::new(prepared))]);
+            if std::mem::take(&mut self.lose_acknowledgement) {
+                self.queue.retain(|message| message.from != send.to() || !acknowledges(message));
+            }
         }
         Some(())
     }
@@ -565,6 +571,10 @@ fn write_over(message: &mut PeerMessage, from: &[u8], to: &[u8]) {
             entry.data = data.into();
         }
     }
+}
+
+fn acknowledges(message: &PeerMessage) -> bool {
+    matches!(&message.body, Some(Body::Raft(raft)) if raft.r#type() == MessageType::MsgAppResp)
 }
 
 pub(crate) fn put(key: &str, value: &str, lease: i64) -> pb::InternalRaftRequest {

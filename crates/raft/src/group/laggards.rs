@@ -11,6 +11,8 @@ pub struct Progress {
     pub member: u64,
     /// Entries up to this one are the leader's, and durable.
     pub matched: u64,
+    /// It was heard to know that entries up to this one are committed.
+    pub committed: u64,
     /// Whether it has no vote.
     pub is_learner: bool,
     /// Whether it waits for a snapshot.
@@ -29,6 +31,7 @@ impl Group {
             .map(|(&member, progress)| Progress {
                 member,
                 matched: progress.matched,
+                committed: progress.committed_index,
                 is_learner: tracker.conf().learners().contains(&member),
                 in_snapshot: progress.state == raft::ProgressState::Snapshot,
             })
