@@ -420,8 +420,9 @@ impl Follower {
         };
         stream.send(RequestUnion::CreateRequest(self.request.clone())).await;
         let ended = self.listen(&mut stream).await;
+        // One that begins behind the target may end before it is created.
         let owed_through = match (&ended, *self.shared.phase.borrow()) {
-            (Ended::Done(_), Phase::CatchUp(target)) => Some(target),
+            (Ended::Done(_), Phase::CatchUp(target)) => Some(target).filter(|_| stream.created),
             _ => None,
         };
         self.shared.recorder.ended(watcher, owed_through);
