@@ -346,8 +346,8 @@ impl Connections {
         (told, send)
     }
 
-    /// The run ends, calmly or not: what is open is closed in the history.
-    pub(crate) fn finish(&mut self, now_us: u64, calm: bool) {
+    /// The run ends: what is open is closed in the history. If it ended calmly, at this revision, watchers owe all up to it.
+    pub(crate) fn finish(&mut self, now_us: u64, calm: Option<i64>) {
         for connection in &self.all {
             for pending in connection.calls.values() {
                 self.history.calls[pending.record].end_us = now_us;
@@ -356,7 +356,7 @@ impl Connections {
         for watching in self.watching.values().filter(|watching| !watching.canceled) {
             let record = &mut self.history.watchers[watching.record];
             record.end_us = now_us;
-            record.owed_through = (calm && watching.id.is_some() && !watching.cancel).then_some(i64::MAX);
+            record.owed_through = calm.filter(|_| watching.id.is_some() && !watching.cancel);
         }
     }
 }

@@ -289,6 +289,10 @@ impl World {
             return false;
         }
         let id = self.core.ids[machine];
+        // Removed, but not vacated: the others may need its log to learn that.
+        if now.removed.contains(&id) {
+            return false;
+        }
         let is_enough = |voters: &[u64]| {
             let left = voters.iter().filter(|voter| **voter != id && self.is_sound(**voter)).count();
             left * 2 > voters.len()
@@ -375,7 +379,11 @@ impl World {
             return;
         };
         let slot = self.ask_member(at, task);
-        let last = self.core.checks.last_index(at);
+        // As the leader counts: what its own disk has.
+        let seen = self.hosts[at].node().map(|node| node.published());
+        let own =
+            seen.and_then(|seen| seen.progress.iter().find(|it| it.member == seen.member_id).map(|it| it.matched));
+        let last = own.unwrap_or_default();
         let until_us = self.core.now_us + PATIENCE_US;
         self.operator.under_way = Some(UnderWay { task, slot, until_us, last });
     }

@@ -102,16 +102,15 @@ pub(crate) fn listened<T>(done: impl FnOnce() -> T) -> Result<T, String> {
 
 /// The end of a story: all come to rest, are equal, start again, and the history is judged. What was wrong.
 pub(crate) fn settle_and_judge(world: &mut World) -> Vec<String> {
-    let calm = until(world, SETTLE_US, World::is_settled);
-    if calm {
-        until(world, DRAIN_US, |_| false);
+    let calm = settle(world, SETTLE_US);
+    if calm.is_some() {
         world.compare_stores();
     } else {
         let hosts: Vec<String> = world.hosts.iter().map(|host| host.unrest()).collect();
         world.core.checks.violated(format!("liveness: the members do not settle: {}", hosts.join("; ")));
     }
     world.core.connections.finish(world.core.now_us, calm);
-    if calm {
+    if calm.is_some() {
         restart(world);
     }
     let history = std::mem::take(&mut world.core.connections.history);
@@ -128,7 +127,7 @@ fn judge(plan: &Plan, cast: Cast<'_>, world: &mut World, report: &mut Report) {
     world.operator.schedule(&mut world.core);
     let calm = stages(plan, world, report);
     world.core.connections.finish(world.core.now_us, calm);
-    if calm {
+    if calm.is_some() {
         restart(world);
         rotted::look(world);
     }
@@ -139,8 +138,8 @@ fn judge(plan: &Plan, cast: Cast<'_>, world: &mut World, report: &mut Report) {
     world.core.connections.history = history;
 }
 
-/// Everything up to the end of the history; whether it ended calmly.
-fn stages(plan: &Plan, world: &mut World, report: &mut Report) -> bool {
+/// Everything up to the end of the history; if it ended calmly, the revision of which everybody was told.
+fn stages(plan: &Plan, world: &mut World, report: &mut Report) -> Option<i64> {
     // 1. Faults.
     let enough = until(world, RUN_US_MAX, |world| {
         let now_us = world.core.now_us;
@@ -156,7 +155,7 @@ fn stages(plan: &Plan, world: &mut World, report: &mut Report) -> bool {
     });
     if !enough {
         world.core.checks.violated("the run does not reach its faults and operations".to_owned());
-        return false;
+        return None;
     }
     // 2. Recovery.
     world.heal();
@@ -165,7 +164,7 @@ fn stages(plan: &Plan, world: &mut World, report: &mut Report) -> bool {
     let reorganized = until(world, RUN_US_MAX / 20, |world| world.operator.is_idle());
     if !reorganized {
         world.core.checks.violated("liveness: a change of the membership does not come to its end".to_owned());
-        return false;
+        return None;
     }
     let living = world.voters();
     let ids = world.core.ids.clone();
@@ -194,7 +193,7 @@ fn stages(plan: &Plan, world: &mut World, report: &mut Report) -> bool {
             world.core.options.election_ms,
             late.join(", ")
         ));
-        return false;
+        return None;
     }
     let worked = until(world, RUN_US_MAX, |world| {
         let now_us = world.core.now_us;
@@ -204,23 +203,41 @@ fn stages(plan: &Plan, world: &mut World, report: &mut Report) -> bool {
     });
     if !worked {
         world.core.checks.violated("the clients do not reach the number of operations".to_owned());
-        return false;
+        return None;
     }
     // 3. Rest.
     world.wind();
     if !until(world, REST_US, |world| world.restless().is_none()) {
         let who = world.restless().unwrap_or_default().to_owned();
         world.core.checks.violated(format!("liveness: {who} does not come to rest"));
-        return false;
+        return None;
     }
-    until(world, DRAIN_US, |_| false);
-    if !until(world, SETTLE_US + jobs_us(world, JOBS_THAT_FOLLOW), World::is_settled) {
+    let at_most_us = DRAIN_US + SETTLE_US + jobs_us(world, JOBS_THAT_FOLLOW);
+    let told = settle(world, at_most_us);
+    if told.is_none() {
         let applied: Vec<String> = world.hosts.iter().map(|host| format!("{:?}", host.applied())).collect();
         world.core.checks.violated(format!("liveness: the members do not settle; applied: {}", applied.join(", ")));
-        return false;
+        return None;
     }
     world.compare_stores();
-    true
+    told
+}
+
+/// Lets the world go on until all members are settled and everybody was told all of it, or for `at_most_us`: what is told
+/// takes its time, and a lease that ends meanwhile is one thing more to tell. The revision, if it came to that.
+fn settle(world: &mut World, at_most_us: u64) -> Option<i64> {
+    let ends_us = world.core.now_us + at_most_us;
+    let mut told = None;
+    while until(world, ends_us.saturating_sub(world.core.now_us), World::is_settled) {
+        let revision =
+            world.hosts.iter().filter_map(|host| host.node()).map(|node| node.published().view.revision()).max();
+        if revision.is_some() && told == revision {
+            return told;
+        }
+        told = revision;
+        until(world, DRAIN_US, |_| false);
+    }
+    None
 }
 
 /// How long what waits to be done in the background takes in this seed at most, and `more` jobs that follow from it.

@@ -15,8 +15,10 @@ use super::Host;
 use crate::core::{Core, Happening};
 use crate::trace::Kind;
 
-/// Shortest and longest chunk, mostly near the shortest.
+/// Shortest and longest chunk, mostly near the shortest while there are faults, and all of the longest after them.
 const CHUNK_BYTES: (u64, u64) = (200, 64 << 10);
+/// Shortest and longest time between chunks that follow one another.
+const FLOWS_US: (u64, u64) = (50, 500);
 /// How long a line stands still before both sides give it up.
 const STALL_US: u64 = 2_000_000;
 /// What a lost packet costs until it is sent again.
@@ -99,7 +101,10 @@ impl Core {
             }
             return;
         }
-        let (low, high) = self.options.delay_us;
+        // The peers' port does not wait for an answer before it sends the next: while nothing is wrong, only the first
+        // and the last cost their way.
+        let flows = !self.faults_on && matches!(wire, Wire::Chunk(_) | Wire::Position(_));
+        let (low, high) = if flows { FLOWS_US } else { self.options.delay_us };
         let mut after_us = self.dice.within(low, high) + trouble.delay_us;
         // Troubles add up, to a line on which all is lost: it comes through when they are over.
         let lost = (0..TRIES_MAX).take_while(|_| self.dice.chance(trouble.loss)).count();
@@ -180,7 +185,7 @@ impl Host {
             return self.hang_up(line, core);
         }
         let (low, high) = CHUNK_BYTES;
-        let most = core.dice.skewed(low, high) as usize;
+        let most = if core.faults_on { core.dice.skewed(low, high) } else { high } as usize;
         let wire = match send.chunk(at) {
             Ok(Some(SnapshotChunk { at, data })) => {
                 let data = data.slice(..data.len().min(most));
