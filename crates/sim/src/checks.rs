@@ -219,6 +219,12 @@ impl Checks {
         self.mirrors[member].terms.len() as u64
     }
 
+    /// Last entry that a member's disk has for certain.
+    pub(crate) fn durable_index(&self, member: usize) -> u64 {
+        let mirror = &self.mirrors[member];
+        mirror.durable.max(mirror.snapshot) as u64
+    }
+
     /// Whether a member would know after a power loss that the entries through this one are committed.
     pub(crate) fn knows_committed(&self, member: usize, index: u64) -> bool {
         self.mirrors[member].durable_commit >= index

@@ -90,7 +90,7 @@ struct UnderWay {
     task: Task,
     slot: u64,
     until_us: u64,
-    /// Last entry of the leader's log when it was asked.
+    /// Last entry that the leader's disk had when it was asked: that is what it counts.
     last: u64,
 }
 
@@ -379,11 +379,7 @@ impl World {
             return;
         };
         let slot = self.ask_member(at, task);
-        // As the leader counts: what its own disk has.
-        let seen = self.hosts[at].node().map(|node| node.published());
-        let own =
-            seen.and_then(|seen| seen.progress.iter().find(|it| it.member == seen.member_id).map(|it| it.matched));
-        let last = own.unwrap_or_default();
+        let last = self.core.checks.durable_index(at);
         let until_us = self.core.now_us + PATIENCE_US;
         self.operator.under_way = Some(UnderWay { task, slot, until_us, last });
     }
